@@ -1,0 +1,186 @@
+/*
+ * libvmlet: start real, isolated virtual machines on Linux KVM from inside a program.
+ *
+ * A VM is an opaque handle. vmlet_new checks the configuration and opens the files, vmlet_start makes the
+ * machine and lets it run on threads of its own, vmlet_run serves it until it ends and says how it ended:
+ *
+ *	struct vmlet_config config;
+ *	vmlet_config_init(&config);
+ *	config.kernel = "/boot/vmlinuz";
+ *	config.cmdline = "console=ttyS0";
+ *	struct vmlet_error error;
+ *	struct vmlet *vm = vmlet_new(&config, &error);
+ *	if (!vm || vmlet_start(vm, &error) < 0)
+ *		complain(error.text);
+ *	else
+ *		vmlet_run(vm, &result);
+ *	vmlet_free(vm);
+ *
+ * A program with an event loop polls vmlet_get_fd for reading and calls vmlet_dispatch instead of vmlet_run.
+ * Many VMs may live in one process, each served by a thread of the caller's choice. The library never prints,
+ * exits, installs a signal handler, reads the environment or changes a terminal. Link with -lvmlet.
+ *
+ * Threads: functions marked [owner] belong to the one thread that serves the VM (the first to call
+ * vmlet_start, vmlet_run or vmlet_dispatch); [any] may be called from every thread.
+ */
+#ifndef VMLET_H
+#define VMLET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define VMLET_API __attribute__((visibility("default")))
+#else
+#define VMLET_API
+#endif
+
+/* "0.1.0"; static storage. [any] */
+VMLET_API const char *vmlet_version(void);
+
+struct vmlet;
+
+enum vmlet_error_kind {
+	VMLET_ERROR_HOST = 0,   /* the host lacks or refuses something */
+	VMLET_ERROR_CONFIG = 1, /* the configuration cannot be: a bad value, a file that is not a kernel */
+	VMLET_ERROR_KVM = 2,    /* KVM cannot do what the machine needs */
+};
+
+/* Filled by functions that fail; may be passed as NULL. */
+struct vmlet_error {
+	int code; /* -errno */
+	enum vmlet_error_kind kind;
+	char text[512]; /* one sentence, no newline */
+};
+
+enum vmlet_log_level {
+	VMLET_LOG_ERROR = 0,
+	VMLET_LOG_WARN = 1,
+	VMLET_LOG_INFO = 2,
+	VMLET_LOG_DEBUG = 3,
+};
+
+enum vmlet_serial_kind {
+	VMLET_SERIAL_NULL = 0, /* output is discarded, input never comes */
+	VMLET_SERIAL_FD = 1,   /* in_fd and out_fd, borrowed; -1 for none */
+	VMLET_SERIAL_FILE = 2, /* output to `path`, created or truncated */
+	VMLET_SERIAL_PTY = 3,  /* a new pseudo-terminal; vmlet_serial_path names it */
+	VMLET_SERIAL_UNIX = 4, /* a listening Unix stream socket at `path`; one peer at a time */
+};
+
+enum vmlet_boot_protocol {
+	VMLET_BOOT_AUTO = 0,    /* PVH when the kernel has its note, else Linux 64-bit */
+	VMLET_BOOT_LINUX64 = 1, /* the Linux 64-bit boot protocol */
+	VMLET_BOOT_PVH = 2,     /* PVH direct boot */
+};
+
+enum vmlet_on_reboot {
+	VMLET_ON_REBOOT_EXIT = 0,    /* a guest's reset ends the VM with VMLET_END_REBOOT */
+	VMLET_ON_REBOOT_RESTART = 1, /* a fresh machine is made from the same configuration */
+};
+
+struct vmlet_serial {
+	enum vmlet_serial_kind kind;
+	const char *path;
+	int in_fd;
+	int out_fd;
+	/* Sees input before the guest: may change or shorten `data` in place, returns the new size. NULL: none. [owner] */
+	size_t (*input_filter)(void *ctx, uint8_t *data, size_t size_bytes);
+	void *input_filter_ctx;
+};
+
+/*
+ * Everything about a VM. vmlet_config_init fills the defaults; strings are copied by vmlet_new. New members
+ * are added at the end only, and struct_size tells the library which of them the caller knows.
+ */
+struct vmlet_config {
+	size_t struct_size;
+	const char *kernel;         /* path, required */
+	const char *const *initrds; /* paths, concatenated */
+	size_t initrd_count;
+	const char *cmdline;   /* NULL: empty */
+	uint64_t memory_bytes; /* default 256 MiB; a multiple of 4 KiB, at least 2 MiB */
+	unsigned cpus;         /* default 1; 1 to 254 */
+	const char *cpu_features; /* "+name,-name,..." over what the host supports; NULL: none */
+	enum vmlet_boot_protocol boot_protocol;
+	enum vmlet_on_reboot on_reboot;
+	struct vmlet_serial serial;   /* COM1; default VMLET_SERIAL_NULL with descriptors -1 */
+	struct vmlet_serial debugcon; /* the debug console, ports 0xe9 and 0x402: output only; default the same */
+	enum vmlet_log_level log_level; /* default VMLET_LOG_WARN */
+	void (*log)(void *ctx, enum vmlet_log_level level, const char *line); /* NULL: none. [any] */
+	void *log_ctx;
+};
+
+/* How a VM ended. The numbers are part of the ABI. */
+enum vmlet_end {
+	VMLET_END_NONE = 0,         /* it has not ended */
+	VMLET_END_POWEROFF = 1,     /* ACPI power-off */
+	VMLET_END_REBOOT = 2,       /* reset by ACPI or keyboard controller, with on_reboot = exit */
+	VMLET_END_PANIC = 3,        /* the guest's kernel reported a panic through pvpanic */
+	VMLET_END_TRIPLE_FAULT = 4, /* a triple fault, with on_reboot = exit */
+	VMLET_END_DEBUG_EXIT = 5,   /* the guest wrote result.value to the debug-exit port */
+	VMLET_END_STOPPED = 6,      /* vmlet_stop */
+	VMLET_END_KVM_ERROR = 7,    /* KVM cannot go on: internal error or failed entry; result.text and the log say more */
+	VMLET_END_HOST_ERROR = 8,   /* the host failed under a running VM; result.text says more */
+};
+
+struct vmlet_result {
+	enum vmlet_end end;
+	uint32_t value;  /* VMLET_END_DEBUG_EXIT: 0 to 255; VMLET_END_STOPPED: what vmlet_stop was given */
+	char text[512];  /* one sentence, for people */
+};
+
+/* Fill with defaults and sizeof(struct vmlet_config). [any] */
+#define vmlet_config_init(config) vmlet_config_init_sized((config), sizeof(struct vmlet_config))
+VMLET_API void vmlet_config_init_sized(struct vmlet_config *config, size_t struct_size);
+
+/*
+ * Check everything that can be checked without a machine (values, files, the kernel's headers), open the
+ * serial port's back end, and return a VM that has not started. NULL with `ret_error` filled. [any]
+ */
+VMLET_API struct vmlet *vmlet_new(const struct vmlet_config *config, struct vmlet_error *ret_error);
+
+/* Create the machine and start its vCPUs. 0, or -errno with `ret_error` filled; the VM can then only be freed. [owner] */
+VMLET_API int vmlet_start(struct vmlet *vm, struct vmlet_error *ret_error);
+
+/* Serve the VM until it has ended and its console output is written. 0 with ret_result (may be NULL) filled, or -errno. [owner] */
+VMLET_API int vmlet_run(struct vmlet *vm, struct vmlet_result *ret_result);
+
+/* A descriptor that polls readable when vmlet_dispatch has work; the library's, do not read it. [any] */
+VMLET_API int vmlet_get_fd(const struct vmlet *vm);
+
+/* Do what is ready without waiting. 0: the VM goes on, 1: it has ended (vmlet_get_result), or -errno. [owner] */
+VMLET_API int vmlet_dispatch(struct vmlet *vm);
+
+/* How it ended; end is VMLET_END_NONE before. [owner] */
+VMLET_API void vmlet_get_result(const struct vmlet *vm, struct vmlet_result *ret_result);
+
+/*
+ * End the VM as VMLET_END_STOPPED with `value`; the first end counts. Returns at once; vmlet_run or
+ * vmlet_dispatch then reports it. Async-signal-safe. [any]
+ */
+VMLET_API void vmlet_stop(struct vmlet *vm, uint32_t value);
+
+/* Hold the vCPUs, and let them go on. When vmlet_pause returns, no guest instruction runs. 0, or -errno
+ * (-EINVAL: not running). [owner] */
+VMLET_API int vmlet_pause(struct vmlet *vm);
+VMLET_API int vmlet_resume(struct vmlet *vm);
+
+/* Press the ACPI power button: a guest that listens shuts down. 0, or -EINVAL when not running. [owner] */
+VMLET_API int vmlet_press_power_button(struct vmlet *vm);
+
+/* How to reach the serial port from outside ("/dev/pts/3", a socket's path), or NULL. Valid until vmlet_free. [owner] */
+VMLET_API const char *vmlet_serial_path(const struct vmlet *vm);
+
+/* Stop if need be, destroy the machine, free everything. NULL is accepted. [owner] */
+VMLET_API void vmlet_free(struct vmlet *vm);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

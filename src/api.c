@@ -1,0 +1,516 @@
+/* The public API: validation, configuration into calls, errors and ends copied out. */
+#include "vmlet.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arch/board.h"
+#include "arch/cpu.h"
+#include "chr.h"
+#include "loader/loader.h"
+#include "log.h"
+#include "loop.h"
+#include "util.h"
+#include "vm.h"
+
+enum { MEMORY_DEFAULT_MIB = 256, MEMORY_MIN_MIB = 2 };
+
+/* How long the end waits for a console reader that does not read at all. */
+static const uint64_t DRAIN_PATIENCE_NS = 2000000000;
+
+/* What a guest's restart makes anew; everything else of a struct vmlet outlives it. */
+struct machine {
+	struct gmem *gmem;
+	struct vm vm;
+	bool has_vm;
+	struct board *board;
+};
+
+struct vmlet {
+	struct vmlet_config config; /* its strings are copies */
+	char **initrd_paths;
+
+	struct log log;
+	struct loop *loop;
+	struct chr *serial, *debugcon;
+	struct image kernel;
+	struct image *initrds;
+
+	struct machine machine;
+	bool started;
+
+	/* vmlet_stop may run in a signal handler: two words, no lock. */
+	atomic_bool stop_requested;
+	atomic_uint stop_value;
+
+	struct vmlet_result result;
+	struct loop_timer drain_timer;
+	size_t drain_pending; /* at the last look */
+	bool drained;
+};
+
+const char *vmlet_version(void)
+{
+	return VMLET_VERSION;
+}
+
+static void copy_error(struct vmlet_error *to, const struct err *from)
+{
+	if (!to)
+		return;
+	to->code = from->code;
+	to->kind = (enum vmlet_error_kind)from->kind;
+	memcpy(to->text, from->text, sizeof(to->text));
+}
+
+_Static_assert((int)ERR_HOST == VMLET_ERROR_HOST && (int)ERR_CONFIG == VMLET_ERROR_CONFIG &&
+		       (int)ERR_KVM == VMLET_ERROR_KVM,
+	       "the two enums agree");
+_Static_assert((int)LOG_LEVEL_DEBUG == VMLET_LOG_DEBUG, "the two enums agree");
+_Static_assert((int)BOOT_PVH == VMLET_BOOT_PVH && (int)BOOT_LINUX64 == VMLET_BOOT_LINUX64, "the two enums agree");
+
+/* --- configuration -------------------------------------------------------------------------------------- */
+
+void vmlet_config_init_sized(struct vmlet_config *config, size_t struct_size)
+{
+	struct vmlet_config defaults = {
+		.struct_size = struct_size,
+		.memory_bytes = MIB(MEMORY_DEFAULT_MIB),
+		.cpus = 1,
+		.serial = {.in_fd = -1, .out_fd = -1},
+		.debugcon = {.in_fd = -1, .out_fd = -1},
+		.log_level = VMLET_LOG_WARN,
+	};
+	memset(config, 0, struct_size);
+	memcpy(config, &defaults, min_u64(struct_size, sizeof(defaults)));
+}
+
+static int check_config(const struct vmlet_config *config, struct err *err)
+{
+	if (!config->kernel)
+		return err_config(err, -EINVAL, "no kernel is given");
+	if (config->cpus < 1 || config->cpus > board_max_cpus())
+		return err_config(err, -EINVAL, "%u vCPUs: a machine has 1 to %u", config->cpus, board_max_cpus());
+	if (config->memory_bytes < MIB(MEMORY_MIN_MIB))
+		return err_config(err, -EINVAL, "%llu bytes of memory: a machine has at least %d MiB",
+				  (unsigned long long)config->memory_bytes, MEMORY_MIN_MIB);
+	if (config->memory_bytes % GMEM_PAGE_SIZE)
+		return err_config(err, -EINVAL, "%llu bytes of memory: not a multiple of 4 KiB",
+				  (unsigned long long)config->memory_bytes);
+	if ((unsigned)config->boot_protocol > VMLET_BOOT_PVH || (unsigned)config->on_reboot > VMLET_ON_REBOOT_RESTART ||
+	    (unsigned)config->serial.kind > VMLET_SERIAL_UNIX || (unsigned)config->debugcon.kind > VMLET_SERIAL_UNIX)
+		return err_config(err, -EINVAL, "the configuration has an enum value that this library does not know");
+	return cpu_features_check(config->cpu_features, err);
+}
+
+static int copy_string(const char **string, struct err *err)
+{
+	if (!*string)
+		return 0;
+	*string = strdup(*string);
+	return *string ? 0 : err_set(err, -ENOMEM, "configuration: %s", err_name(ENOMEM));
+}
+
+static int copy_strings(struct vmlet *vm, struct err *err)
+{
+	const char **strings[] = {
+		&vm->config.kernel,      &vm->config.cmdline,       &vm->config.cpu_features,
+		&vm->config.serial.path, &vm->config.debugcon.path,
+	};
+	/* First none is ours, so that a failure in the middle frees only copies. */
+	const char *originals[ARRAY_SIZE(strings)];
+	for (size_t i = 0; i < ARRAY_SIZE(strings); i++) {
+		originals[i] = *strings[i];
+		*strings[i] = NULL;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(strings); i++) {
+		*strings[i] = originals[i];
+		int r = copy_string(strings[i], err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int open_initrds(struct vmlet *vm, struct err *err)
+{
+	size_t count = vm->config.initrd_count;
+	const char *const *paths = vm->config.initrds;
+	vm->config.initrds = NULL;
+	vm->config.initrd_count = 0;
+	if (!count)
+		return 0;
+
+	vm->initrd_paths = calloc(count, sizeof(*vm->initrd_paths));
+	vm->initrds = calloc(count, sizeof(*vm->initrds));
+	if (!vm->initrd_paths || !vm->initrds)
+		return err_set(err, -ENOMEM, "configuration: %s", err_name(ENOMEM));
+	for (size_t i = 0; i < count; i++) {
+		vm->initrd_paths[i] = strdup(paths[i]);
+		if (!vm->initrd_paths[i])
+			return err_set(err, -ENOMEM, "configuration: %s", err_name(ENOMEM));
+		vm->config.initrd_count++;
+		vm->initrds[i].fd = -1;
+		int r = image_open(&vm->initrds[i], "initrd", vm->initrd_paths[i], err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int open_files(struct vmlet *vm, struct err *err)
+{
+	int r = image_open(&vm->kernel, "kernel", vm->config.kernel, err);
+	if (r < 0)
+		return r;
+	enum kernel_kind kind;
+	r = kernel_probe(&vm->kernel, (enum boot_protocol)vm->config.boot_protocol, &kind, err);
+	if (r < 0)
+		return r;
+	return open_initrds(vm, err);
+}
+
+static struct chr *open_chr(struct vmlet *vm, const struct vmlet_serial *serial, const char *name, struct err *err)
+{
+	struct chr_filter filter = {serial->input_filter, serial->input_filter_ctx};
+	bool needs_path = serial->kind == VMLET_SERIAL_FILE || serial->kind == VMLET_SERIAL_UNIX;
+	if (needs_path && !serial->path) {
+		err_config(err, -EINVAL, "%s: no path is given", name);
+		return NULL;
+	}
+	switch (serial->kind) {
+	case VMLET_SERIAL_FD:
+		return chr_fd_new(vm->loop, &vm->log, serial->in_fd, serial->out_fd, filter, err);
+	case VMLET_SERIAL_FILE:
+		return chr_file_new(vm->loop, &vm->log, serial->path, err);
+	case VMLET_SERIAL_PTY:
+		return chr_pty_new(vm->loop, &vm->log, err);
+	case VMLET_SERIAL_UNIX:
+		return chr_unix_new(vm->loop, &vm->log, serial->path, err);
+	default:
+		return chr_null_new(err);
+	}
+}
+
+static int open_street(struct vmlet *vm, struct err *err)
+{
+	vm->loop = loop_new(err);
+	if (!vm->loop)
+		return err->code;
+	vm->serial = open_chr(vm, &vm->config.serial, "serial port", err);
+	if (!vm->serial)
+		return err->code;
+	vm->debugcon = open_chr(vm, &vm->config.debugcon, "debug console", err);
+	return vm->debugcon ? 0 : err->code;
+}
+
+static void forward_log(void *ctx, enum log_level level, const char *line)
+{
+	const struct vmlet_config *config = ctx;
+	config->log(config->log_ctx, (enum vmlet_log_level)level, line);
+}
+
+static void drain_timeout(struct loop_timer *timer);
+
+static int init(struct vmlet *vm, const struct vmlet_config *config, struct err *err)
+{
+	vm->kernel.fd = -1;
+	vm->drain_timer.fn = drain_timeout;
+	vmlet_config_init(&vm->config);
+	if (config->struct_size < sizeof(config->struct_size) || config->struct_size > sizeof(vm->config))
+		return err_config(err, -EINVAL,
+				  "the configuration's struct_size is %zu; this library knows up to %zu "
+				  "(call vmlet_config_init, or use a newer library)",
+				  config->struct_size, sizeof(vm->config));
+	memcpy(&vm->config, config, config->struct_size);
+
+	int r = copy_strings(vm, err);
+	if (r < 0)
+		return r;
+	vm->log = (struct log){(enum log_level)vm->config.log_level, vm->config.log ? forward_log : NULL, &vm->config};
+	r = check_config(&vm->config, err);
+	if (r == 0)
+		r = open_files(vm, err);
+	if (r == 0)
+		r = open_street(vm, err);
+	return r;
+}
+
+struct vmlet *vmlet_new(const struct vmlet_config *config, struct vmlet_error *ret_error)
+{
+	struct err err = {0};
+	struct vmlet *vm = calloc(1, sizeof(*vm));
+	if (!vm) {
+		err_set(&err, -ENOMEM, "virtual machine: %s", err_name(ENOMEM));
+		copy_error(ret_error, &err);
+		return NULL;
+	}
+	if (init(vm, config, &err) < 0) {
+		vmlet_free(vm);
+		copy_error(ret_error, &err);
+		return NULL;
+	}
+	return vm;
+}
+
+/* --- the machine ---------------------------------------------------------------------------------------- */
+
+static void machine_free(struct machine *machine)
+{
+	if (machine->has_vm)
+		vm_stop(&machine->vm);
+	board_free(machine->board);
+	if (machine->has_vm)
+		vm_fini(&machine->vm);
+	gmem_free(machine->gmem);
+	*machine = (struct machine){0};
+}
+
+static int machine_create(struct vmlet *vm, struct err *err)
+{
+	struct machine *machine = &vm->machine;
+	struct gmem_region regions[GMEM_REGIONS_MAX];
+	unsigned region_count;
+	int r = board_memory_layout(vm->config.memory_bytes, regions, &region_count, err);
+	if (r < 0)
+		return r;
+	machine->gmem = gmem_new(regions, region_count, err);
+	if (!machine->gmem)
+		return err->code;
+	machine->has_vm = true;
+	r = vm_init(&machine->vm, machine->gmem, vm->loop, &vm->log, err);
+	if (r < 0)
+		return r;
+
+	struct board_config config = {
+		.kernel = &vm->kernel,
+		.initrds = vm->initrds,
+		.initrd_count = (unsigned)vm->config.initrd_count,
+		.cmdline = vm->config.cmdline ? vm->config.cmdline : "",
+		.protocol = (enum boot_protocol)vm->config.boot_protocol,
+		.cpu_features = vm->config.cpu_features,
+		.cpu_count = vm->config.cpus,
+		.serial = vm->serial,
+		.debugcon = vm->debugcon,
+	};
+	machine->board = board_new(&config, &machine->vm, err);
+	if (!machine->board)
+		return err->code;
+	r = vm_finish_memory(&machine->vm, err);
+	return r < 0 ? r : vm_start(&machine->vm, err);
+}
+
+int vmlet_start(struct vmlet *vm, struct vmlet_error *ret_error)
+{
+	struct err err = {0};
+	int r = vm->started ? err_config(&err, -EALREADY, "this VM was started before; make a new one")
+			    : machine_create(vm, &err);
+	vm->started = true;
+	if (r == 0)
+		return 0;
+	machine_free(&vm->machine);
+	copy_error(ret_error, &err);
+	return r;
+}
+
+/* --- the end -------------------------------------------------------------------------------------------- */
+
+static bool is_running(const struct vmlet *vm)
+{
+	return vm->machine.board && vm->result.end == VMLET_END_NONE;
+}
+
+static void drain_timeout(struct loop_timer *timer)
+{
+	struct vmlet *vm = container_of(timer, struct vmlet, drain_timer);
+	size_t pending = chr_pending(vm->serial) + chr_pending(vm->debugcon);
+	if (pending >= vm->drain_pending) {
+		vm->drained = true; /* nobody reads */
+		return;
+	}
+	vm->drain_pending = pending;
+	loop_timer_arm(vm->loop, timer, loop_now_ns() + DRAIN_PATIENCE_NS);
+}
+
+static void finish(struct vmlet *vm, enum vmlet_end end, uint32_t value, const char *text)
+{
+	vm->result.end = end;
+	vm->result.value = value;
+	(void)snprintf(vm->result.text, sizeof(vm->result.text), "%s", text);
+	vm_stop(&vm->machine.vm);
+
+	vm->drain_pending = chr_pending(vm->serial) + chr_pending(vm->debugcon);
+	loop_timer_arm(vm->loop, &vm->drain_timer, loop_now_ns() + DRAIN_PATIENCE_NS);
+}
+
+struct end_words {
+	enum vmlet_end end;
+	const char *text;
+};
+
+static struct end_words end_words(const struct vm_end *end)
+{
+	switch (end->reason) {
+	case VM_END_POWEROFF:
+		return (struct end_words){VMLET_END_POWEROFF, "the guest powered off"};
+	case VM_END_RESET:
+		return (struct end_words){VMLET_END_REBOOT, "the guest asked for a reboot"};
+	case VM_END_PANIC:
+		return (struct end_words){VMLET_END_PANIC, "the guest's kernel panicked"};
+	case VM_END_TRIPLE_FAULT:
+		return (struct end_words){VMLET_END_TRIPLE_FAULT, "the guest ended in a triple fault"};
+	case VM_END_DEBUG_EXIT:
+		return (struct end_words){VMLET_END_DEBUG_EXIT, "the guest wrote its status to the debug-exit port"};
+	case VM_END_KVM_ERROR:
+		return (struct end_words){VMLET_END_KVM_ERROR, end->text};
+	default:
+		return (struct end_words){VMLET_END_HOST_ERROR, end->text};
+	}
+}
+
+/* Every piece of state of the old machine is gone: what a reset leaves behind, nobody has to remember. */
+static void restart(struct vmlet *vm)
+{
+	struct err err = {0};
+	machine_free(&vm->machine);
+	if (machine_create(vm, &err) == 0)
+		return;
+	vm->result.end = VMLET_END_HOST_ERROR;
+	(void)snprintf(vm->result.text, sizeof(vm->result.text), "restart: %.500s", err.text);
+	machine_free(&vm->machine);
+	vm->drained = true;
+}
+
+static void look_for_end(struct vmlet *vm)
+{
+	if (atomic_load(&vm->stop_requested)) {
+		finish(vm, VMLET_END_STOPPED, atomic_load(&vm->stop_value), "stopped from outside");
+		return;
+	}
+	struct vm_end end = vm_get_end(&vm->machine.vm);
+	bool is_reset = end.reason == VM_END_RESET || end.reason == VM_END_TRIPLE_FAULT;
+	if (end.reason == VM_END_NONE)
+		return;
+	if (is_reset && vm->config.on_reboot == VMLET_ON_REBOOT_RESTART) {
+		restart(vm);
+		return;
+	}
+	struct end_words words = end_words(&end);
+	finish(vm, words.end, end.value, words.text);
+}
+
+/* 1 once the VM has ended and its console is written out. */
+static int has_ended(struct vmlet *vm)
+{
+	if (is_running(vm))
+		look_for_end(vm);
+	if (vm->result.end == VMLET_END_NONE)
+		return 0;
+	if (!vm->drained && chr_pending(vm->serial) + chr_pending(vm->debugcon))
+		return 0;
+	loop_timer_disarm(vm->loop, &vm->drain_timer);
+	return 1;
+}
+
+/* --- serving -------------------------------------------------------------------------------------------- */
+
+int vmlet_get_fd(const struct vmlet *vm)
+{
+	return loop_get_fd(vm->loop);
+}
+
+int vmlet_dispatch(struct vmlet *vm)
+{
+	int r = loop_dispatch(vm->loop);
+	if (r < 0)
+		return r;
+	return vm->machine.board || vm->result.end != VMLET_END_NONE ? has_ended(vm) : -EINVAL;
+}
+
+int vmlet_run(struct vmlet *vm, struct vmlet_result *ret_result)
+{
+	if (!vm->machine.board && vm->result.end == VMLET_END_NONE)
+		return -EINVAL;
+	while (!has_ended(vm)) {
+		int r = loop_wait(vm->loop, UINT64_MAX);
+		if (r < 0)
+			return r;
+	}
+	if (ret_result)
+		vmlet_get_result(vm, ret_result);
+	return 0;
+}
+
+void vmlet_get_result(const struct vmlet *vm, struct vmlet_result *ret_result)
+{
+	*ret_result = vm->result;
+}
+
+void vmlet_stop(struct vmlet *vm, uint32_t value)
+{
+	bool first = !atomic_load(&vm->stop_requested);
+	if (first) {
+		atomic_store(&vm->stop_value, value);
+		atomic_store(&vm->stop_requested, true);
+	}
+	loop_wake(vm->loop);
+}
+
+int vmlet_pause(struct vmlet *vm)
+{
+	if (!is_running(vm))
+		return -EINVAL;
+	vm_pause(&vm->machine.vm);
+	return 0;
+}
+
+int vmlet_resume(struct vmlet *vm)
+{
+	if (!is_running(vm))
+		return -EINVAL;
+	vm_resume(&vm->machine.vm);
+	return 0;
+}
+
+int vmlet_press_power_button(struct vmlet *vm)
+{
+	if (!is_running(vm))
+		return -EINVAL;
+	board_press_power_button(vm->machine.board);
+	return 0;
+}
+
+const char *vmlet_serial_path(const struct vmlet *vm)
+{
+	return chr_path(vm->serial);
+}
+
+static void free_strings(struct vmlet *vm)
+{
+	const char *strings[] = {vm->config.kernel, vm->config.cmdline, vm->config.cpu_features,
+				 vm->config.serial.path, vm->config.debugcon.path};
+	for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
+		free((void *)(uintptr_t)strings[i]);
+	for (size_t i = 0; vm->initrd_paths && i < vm->config.initrd_count; i++)
+		free(vm->initrd_paths[i]);
+	free(vm->initrd_paths);
+}
+
+void vmlet_free(struct vmlet *vm)
+{
+	if (!vm)
+		return;
+	machine_free(&vm->machine);
+	chr_free(vm->serial);
+	chr_free(vm->debugcon);
+	loop_free(vm->loop);
+	image_close(&vm->kernel);
+	for (size_t i = 0; vm->initrds && i < vm->config.initrd_count; i++)
+		image_close(&vm->initrds[i]);
+	free(vm->initrds);
+	free_strings(vm);
+	free(vm);
+}

@@ -1,0 +1,37 @@
+/*
+ * The board: which devices a machine has, where they are, and how it boots. The only place that names
+ * concrete devices; one directory under src/arch/ implements it.
+ */
+#pragma once
+
+#include "chr.h"
+#include "err.h"
+#include "gmem.h"
+#include "loader/loader.h"
+#include "vm.h"
+
+struct board;
+
+struct board_config {
+	const struct image *kernel;
+	const struct image *initrds;
+	unsigned initrd_count;
+	const char *cmdline;
+	enum boot_protocol protocol;
+	const char *cpu_features;
+	unsigned cpu_count;
+	struct chr *serial; /* COM1; borrowed */
+	struct chr *debugcon; /* debug console; borrowed */
+};
+
+/* The most vCPUs that a board takes. */
+unsigned board_max_cpus(void);
+
+/* RAM regions for this much memory, around the hole that devices need. 0, or -EINVAL with a sentence. [setup] */
+int board_memory_layout(uint64_t memory_bytes, struct gmem_region *ret_regions, unsigned *ret_count, struct err *err);
+
+/* Put the devices on the VM's buses, make its vCPUs, load the kernel. NULL with `err` set. [setup] */
+struct board *board_new(const struct board_config *config, struct vm *vm, struct err *err);
+void board_free(struct board *board); /* the VM is stopped */
+
+void board_press_power_button(struct board *board);

@@ -1,0 +1,354 @@
+#include "chr.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "chr_impl.h"
+#include "util.h"
+
+static void start_read(struct chr *chr);
+static void start_write(struct chr *chr);
+
+/* --- losing the peer ----------------------------------------------------------------------------------- */
+
+static void discard_queue(struct chr *chr)
+{
+	pthread_mutex_lock(&chr->mutex);
+	chr->connected = false;
+	chr->queue_head = chr->queue_used = 0;
+	bool starved = chr->starved;
+	chr->starved = false;
+	pthread_mutex_unlock(&chr->mutex);
+	/* The device must not wait for room that nobody will make. */
+	if (starved && chr->client.writable)
+		chr->client.writable(chr->client.ctx);
+}
+
+static void close_fds(struct chr *chr)
+{
+	if (chr->policy->closes_fds) {
+		if (chr->out_fd != chr->in_fd)
+			fd_close(&chr->out_fd);
+		fd_close(&chr->in_fd);
+	}
+	chr->in_fd = chr->out_fd = -1;
+}
+
+static bool ops_idle(const struct chr *chr)
+{
+	return chr->read_op.state == LOOP_OP_IDLE && chr->write_op.state == LOOP_OP_IDLE;
+}
+
+/* Runs after each completion while losing: acts when nothing is in flight any more. */
+static void finish_losing(struct chr *chr)
+{
+	if (!ops_idle(chr))
+		return;
+	chr->losing = false;
+	close_fds(chr);
+	discard_queue(chr);
+	if (chr->policy->lost && !chr->closing)
+		chr->policy->lost(chr);
+}
+
+static void lose(struct chr *chr)
+{
+	chr->losing = true;
+	loop_cancel(chr->loop, &chr->read_op);
+	loop_cancel(chr->loop, &chr->write_op);
+	finish_losing(chr);
+}
+
+/* --- output -------------------------------------------------------------------------------------------- */
+
+static size_t enqueue(struct chr *chr, const uint8_t *data, size_t size_bytes)
+{
+	size_t taken = (size_t)min_u64(size_bytes, CHR_QUEUE_SIZE - chr->queue_used);
+	size_t tail = (chr->queue_head + chr->queue_used) % CHR_QUEUE_SIZE;
+	size_t first = (size_t)min_u64(taken, CHR_QUEUE_SIZE - tail);
+	memcpy(chr->queue + tail, data, first);
+	memcpy(chr->queue, data + first, taken - first);
+	chr->queue_used += taken;
+	chr->starved = taken < size_bytes;
+	return taken;
+}
+
+size_t chr_write(struct chr *chr, const uint8_t *data, size_t size_bytes)
+{
+	if (!chr->policy)
+		return size_bytes;
+
+	pthread_mutex_lock(&chr->mutex);
+	bool was_empty = chr->queue_used == 0;
+	size_t taken = chr->connected ? enqueue(chr, data, size_bytes) : size_bytes;
+	bool post = was_empty && chr->queue_used;
+	pthread_mutex_unlock(&chr->mutex);
+	if (post)
+		loop_post(chr->loop, &chr->write_task);
+	return taken;
+}
+
+static void write_task(struct loop_task *task)
+{
+	start_write(container_of(task, struct chr, write_task));
+}
+
+/* Write the queue's first contiguous run. Its bytes stay put until write_done: writers only append. */
+static void start_write(struct chr *chr)
+{
+	if (chr->write_op.state != LOOP_OP_IDLE || chr->losing || chr->out_fd < 0)
+		return;
+	pthread_mutex_lock(&chr->mutex);
+	const uint8_t *run = chr->queue + chr->queue_head;
+	size_t size = (size_t)min_u64(chr->queue_used, CHR_QUEUE_SIZE - chr->queue_head);
+	pthread_mutex_unlock(&chr->mutex);
+	if (!size)
+		return;
+
+	int r = chr->write_polls ? loop_poll(chr->loop, &chr->write_op, chr->out_fd, POLLOUT)
+				 : loop_write(chr->loop, &chr->write_op, chr->out_fd, run, size, UINT64_MAX);
+	if (r < 0)
+		loop_post(chr->loop, &chr->write_task); /* the ring is full for now */
+}
+
+static void dequeue(struct chr *chr, size_t size_bytes)
+{
+	pthread_mutex_lock(&chr->mutex);
+	chr->queue_used -= size_bytes;
+	/* An empty queue starts over at its first page, so that an idle console stays one page big. */
+	chr->queue_head = chr->queue_used ? (chr->queue_head + size_bytes) % CHR_QUEUE_SIZE : 0;
+	bool starved = chr->starved;
+	chr->starved = false;
+	pthread_mutex_unlock(&chr->mutex);
+	if (starved && chr->client.writable)
+		chr->client.writable(chr->client.ctx);
+}
+
+static void output_failed(struct chr *chr, int res)
+{
+	bool peer_left = res == -EPIPE || res == -ECONNRESET || res == -EIO;
+	if (!peer_left || !chr->policy->lost)
+		log_guest(chr->log, &chr->limit, "console output: %s; what follows is discarded", err_name(res));
+	if (chr->policy->lost) {
+		lose(chr);
+		return;
+	}
+	chr->out_fd = -1; /* input may go on: `vmlet run | head` still listens */
+	discard_queue(chr);
+}
+
+static void write_done(struct loop_op *op, int res)
+{
+	struct chr *chr = container_of(op, struct chr, write_op);
+	if (chr->losing) {
+		finish_losing(chr);
+		return;
+	}
+	if (chr->closing)
+		return;
+
+	bool polled = chr->write_polls;
+	chr->write_polls = res == -EAGAIN;
+	if (res >= 0 && !polled)
+		dequeue(chr, (size_t)res);
+	else if (res < 0 && res != -EAGAIN && res != -EINTR) {
+		output_failed(chr, res);
+		return;
+	}
+	start_write(chr);
+}
+
+size_t chr_pending(struct chr *chr)
+{
+	if (!chr->policy)
+		return 0;
+	pthread_mutex_lock(&chr->mutex);
+	size_t pending = chr->queue_used;
+	pthread_mutex_unlock(&chr->mutex);
+	return pending;
+}
+
+/* --- input --------------------------------------------------------------------------------------------- */
+
+/*
+ * Offer what is left to the device. input_waits is raised before the offer: a device that makes room between
+ * its refusal and our next line finds it raised, and posts.
+ */
+static void offer_input(struct chr *chr)
+{
+	if (chr->input_from == chr->input_to || !chr->client.receive)
+		return;
+	atomic_store(&chr->input_waits, true);
+	chr->input_from += chr->client.receive(chr->client.ctx, chr->input + chr->input_from,
+					       chr->input_to - chr->input_from);
+	if (chr->input_from < chr->input_to)
+		return;
+	atomic_store(&chr->input_waits, false);
+	start_read(chr);
+}
+
+void chr_accept_input(struct chr *chr)
+{
+	if (chr->policy && atomic_load(&chr->input_waits))
+		loop_post(chr->loop, &chr->input_task);
+}
+
+static void input_task(struct loop_task *task)
+{
+	offer_input(container_of(task, struct chr, input_task));
+}
+
+static void start_read(struct chr *chr)
+{
+	if (chr->read_op.state != LOOP_OP_IDLE || chr->losing || chr->closing || chr->in_fd < 0)
+		return;
+	if (chr->input_from < chr->input_to || !chr->client.receive)
+		return;
+	chr->input_from = chr->input_to = 0;
+	int r = chr->read_polls ? loop_poll(chr->loop, &chr->read_op, chr->in_fd, POLLIN)
+				: loop_read(chr->loop, &chr->read_op, chr->in_fd, chr->input, CHR_INPUT_SIZE, UINT64_MAX);
+	if (r < 0)
+		loop_post(chr->loop, &chr->input_task);
+}
+
+static void input_ended(struct chr *chr)
+{
+	if (chr->policy->lost)
+		lose(chr);
+	else
+		chr->in_fd = -1; /* end of standard input: output goes on */
+}
+
+static void take_input(struct chr *chr, size_t size_bytes)
+{
+	if (chr->filter.input)
+		size_bytes = chr->filter.input(chr->filter.ctx, chr->input, size_bytes);
+	chr->input_from = 0;
+	chr->input_to = size_bytes;
+	if (size_bytes)
+		offer_input(chr);
+	else
+		start_read(chr);
+}
+
+static void read_done(struct loop_op *op, int res)
+{
+	struct chr *chr = container_of(op, struct chr, read_op);
+	if (chr->losing) {
+		finish_losing(chr);
+		return;
+	}
+	if (chr->closing)
+		return;
+
+	bool polled = chr->read_polls;
+	chr->read_polls = res == -EAGAIN;
+	if (res == -EAGAIN || res == -EINTR || (polled && res >= 0))
+		start_read(chr);
+	else if (res > 0)
+		take_input(chr, (size_t)res);
+	else
+		input_ended(chr);
+}
+
+/* --- life ---------------------------------------------------------------------------------------------- */
+
+void chr_connect(struct chr *chr, int in_fd, int out_fd)
+{
+	chr->in_fd = in_fd;
+	chr->out_fd = out_fd;
+	chr->read_polls = chr->write_polls = false;
+	pthread_mutex_lock(&chr->mutex);
+	chr->connected = out_fd >= 0;
+	pthread_mutex_unlock(&chr->mutex);
+	start_read(chr);
+}
+
+void chr_set_client(struct chr *chr, const struct chr_client *client)
+{
+	if (!chr->policy)
+		return;
+	chr->client = client ? *client : (struct chr_client){0};
+	offer_input(chr);
+	start_read(chr);
+}
+
+const char *chr_path(const struct chr *chr)
+{
+	return chr->path;
+}
+
+struct chr *chr_alloc(struct loop *loop, const struct log *log, const struct chr_policy *policy, struct err *err)
+{
+	struct chr *chr = calloc(1, sizeof(*chr));
+	if (!chr) {
+		err_set(err, -ENOMEM, "console: %s", err_name(ENOMEM));
+		return NULL;
+	}
+	chr->loop = loop;
+	chr->log = log;
+	chr->policy = policy;
+	chr->in_fd = chr->out_fd = chr->listen_fd = -1;
+	chr->read_op.done = read_done;
+	chr->write_op.done = write_done;
+	chr->write_task.fn = write_task;
+	chr->input_task.fn = input_task;
+	pthread_mutex_init(&chr->mutex, NULL);
+
+	/* One mapping, not malloc: pages come as they are used, and go back whole. */
+	uint8_t *pages = mmap(NULL, CHR_QUEUE_SIZE + CHR_INPUT_SIZE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (pages == MAP_FAILED) {
+		err_set(err, -errno, "console: %s", err_name(errno));
+		pthread_mutex_destroy(&chr->mutex);
+		free(chr);
+		return NULL;
+	}
+	chr->queue = pages;
+	chr->input = pages + CHR_QUEUE_SIZE;
+	return chr;
+}
+
+struct chr *chr_null_new(struct err *err)
+{
+	struct chr *chr = calloc(1, sizeof(*chr));
+	if (!chr)
+		err_set(err, -ENOMEM, "console: %s", err_name(ENOMEM));
+	return chr;
+}
+
+/* Wait for the ends of what was cancelled: the kernel must not write to memory that we are about to free. */
+static void quiesce(struct chr *chr)
+{
+	chr->closing = true;
+	loop_timer_disarm(chr->loop, &chr->retry_timer);
+	loop_cancel(chr->loop, &chr->read_op);
+	loop_cancel(chr->loop, &chr->write_op);
+	loop_cancel(chr->loop, &chr->accept_op);
+	while (!ops_idle(chr) || chr->accept_op.state != LOOP_OP_IDLE) {
+		if (loop_wait(chr->loop, UINT64_MAX) < 0)
+			break;
+	}
+	loop_unpost(chr->loop, &chr->write_task);
+	loop_unpost(chr->loop, &chr->input_task);
+}
+
+void chr_free(struct chr *chr)
+{
+	if (!chr)
+		return;
+	if (chr->policy) {
+		chr->client = (struct chr_client){0};
+		quiesce(chr);
+		close_fds(chr);
+		if (chr->policy->close)
+			chr->policy->close(chr);
+		munmap(chr->queue, CHR_QUEUE_SIZE + CHR_INPUT_SIZE);
+		pthread_mutex_destroy(&chr->mutex);
+	}
+	free(chr->path);
+	free(chr);
+}

@@ -1,0 +1,64 @@
+/*
+ * A character back end: a stream of bytes out to the host and in from it, behind a serial port or console.
+ *
+ * Output. chr_write copies into a bounded queue and returns at once with what it took; the loop writes it
+ * out. When it took less than all, the device keeps the rest and `writable` is called once there is room.
+ * Input. The loop reads a block and offers it with `receive`; the device takes what fits and the rest waits
+ * in the back end (which reads no more meanwhile) until the device calls chr_accept_input.
+ * So neither side loses a byte, and neither grows without bound.
+ *
+ * Lock order: the device's lock, then the back end's. Callbacks come on the loop thread with no lock held.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+#include "log.h"
+#include "loop.h"
+
+struct chr;
+
+/* The device's side. */
+struct chr_client {
+	size_t (*receive)(void *ctx, const uint8_t *data, size_t size_bytes); /* bytes taken, 0..size. [loop] */
+	void (*writable)(void *ctx);                                          /* [loop] */
+	void *ctx;
+};
+
+/*
+ * The owner's look at input before the guest sees it: may shorten or change `data` in place and returns the
+ * new size (0..size_bytes). Used for escape keys. [loop]
+ */
+struct chr_filter {
+	size_t (*input)(void *ctx, uint8_t *data, size_t size_bytes);
+	void *ctx;
+};
+
+/* Constructors: NULL with `err` set. Descriptors passed in stay the caller's. `log` is borrowed. [setup] */
+struct chr *chr_null_new(struct err *err);
+struct chr *chr_fd_new(struct loop *loop, const struct log *log, int in_fd, int out_fd, struct chr_filter filter,
+		       struct err *err);                                                    /* -1: none */
+struct chr *chr_file_new(struct loop *loop, const struct log *log, const char *path, struct err *err); /* created, truncated */
+struct chr *chr_pty_new(struct loop *loop, const struct log *log, struct err *err);
+struct chr *chr_unix_new(struct loop *loop, const struct log *log, const char *path, struct err *err); /* listens; one peer at a time */
+
+/* Stops and frees; waits for operations in flight by running the loop. [loop, or setup before it runs] */
+void chr_free(struct chr *chr);
+
+/* What a user needs to reach it ("/dev/pts/3", the socket's path), or NULL. */
+const char *chr_path(const struct chr *chr);
+
+/* Connect a device (NULL disconnects; input then waits, output is still written). [setup, loop] */
+void chr_set_client(struct chr *chr, const struct chr_client *client);
+
+/* Queue up to size_bytes; returns how many were taken. [any] */
+size_t chr_write(struct chr *chr, const uint8_t *data, size_t size_bytes);
+
+/* There is room again for input that `receive` refused. [any] */
+void chr_accept_input(struct chr *chr);
+
+/* Bytes taken by chr_write that are not out yet; 0 also when they cannot go out any more. [any] */
+size_t chr_pending(struct chr *chr);

@@ -1,0 +1,61 @@
+/*
+ * Inside the chr family: the byte pump (chr.c) and the ways to get connected (chr_open.c).
+ *
+ * A chr is connected while it has descriptors to move bytes through. While it is not, output is discarded,
+ * as it is by a serial port with no cable. chr.c calls `lost` (on the loop, nothing in flight any more) when
+ * the peer goes away; the policy then waits for another and calls chr_connect.
+ */
+#pragma once
+
+#include <pthread.h>
+
+#include "chr.h"
+#include "fd.h"
+
+enum {
+	CHR_QUEUE_SIZE = 1 << 20, /* output; touched only as far as it fills */
+	CHR_INPUT_SIZE = 4096,
+};
+
+struct chr_policy {
+	void (*lost)(struct chr *chr);  /* NULL: the end is final. [loop] */
+	void (*close)(struct chr *chr); /* free what the policy holds; NULL: nothing. [loop] */
+	bool closes_fds;                /* in_fd and out_fd are ours */
+};
+
+struct chr {
+	const struct chr_policy *policy; /* NULL: the null back end */
+	struct loop *loop;
+	const struct log *log;
+	struct log_limit limit;
+	char *path;
+	struct chr_filter filter;
+	struct chr_client client;
+
+	/* The street. [loop] */
+	int in_fd, out_fd; /* -1: that way is closed */
+	bool closing, losing;
+	struct loop_op read_op, write_op;
+	bool read_polls, write_polls; /* the op is a poll: the descriptor is O_NONBLOCK and said EAGAIN */
+	struct loop_task write_task, input_task;
+	uint8_t *input;
+	size_t input_from, input_to; /* [from, to): read, not yet taken by the device */
+	_Atomic bool input_waits;
+
+	/* The queue. */
+	pthread_mutex_t mutex;
+	uint8_t *queue;
+	size_t queue_head, queue_used;
+	bool connected; /* output has somewhere to go */
+	bool starved;   /* the device was refused room */
+
+	/* Policy state. */
+	int listen_fd;
+	struct loop_op accept_op;
+	struct loop_timer retry_timer;
+};
+
+/* Both take descriptors that the policy owns or borrowed; -1 for a missing way. [setup, loop] */
+void chr_connect(struct chr *chr, int in_fd, int out_fd);
+
+struct chr *chr_alloc(struct loop *loop, const struct log *log, const struct chr_policy *policy, struct err *err);

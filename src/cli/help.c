@@ -1,0 +1,156 @@
+#include "cli/help.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "cli/escape.h"
+#include "cli/exit_status.h"
+#include "cli/suggest.h"
+
+enum { LABEL_COLUMN = 24, KEYS_COLUMN = 16, STATUS_COLUMN = 8 };
+
+static void print_overview(FILE *out)
+{
+	fputs("vmlet starts virtual machines on Linux KVM.\n"
+	      "\n"
+	      "  vmlet run -k vmlinuz -i initrd.img -p console=ttyS0\n"
+	      "  vmlet run -k vmlinux -m 2G -c 4 -- console=ttyS0 panic=-1\n"
+	      "  vmlet run -k bzImage -i rootfs.cpio --serial file=boot.log </dev/null\n"
+	      "\n"
+	      "The guest's serial port is your terminal; Ctrl-A x leaves, Ctrl-A ? shows more.\n"
+	      "\n"
+	      "Commands:\n"
+	      "  vmlet run [options] [-- kernel command line]    start a VM and wait for it\n"
+	      "  vmlet version                                   print the version\n"
+	      "  vmlet help [topic]                              print this, or about a topic\n"
+	      "\n"
+	      "Topics:\n"
+	      "  run            every option of vmlet run\n"
+	      "  keys           what Ctrl-A does\n"
+	      "  exit-status    what the exit status of vmlet run tells\n"
+	      "  kernels        which kernels can be started\n",
+	      out);
+}
+
+static void print_option(FILE *out, const struct option_spec *spec)
+{
+	char label[64];
+
+	if (spec->letter != 0)
+		snprintf(label, sizeof(label), "-%c, --%s %s", spec->letter, spec->name,
+			 spec->metavar ? spec->metavar : "");
+	else
+		snprintf(label, sizeof(label), "    --%s %s", spec->name, spec->metavar ? spec->metavar : "");
+	fprintf(out, "  %-*s %s\n", LABEL_COLUMN, label, spec->help);
+}
+
+static void print_run(FILE *out)
+{
+	fputs("  vmlet run -k vmlinuz -i initrd.img -p console=ttyS0\n"
+	      "  vmlet run --kernel=vmlinux --memory=2G --cpus=4 -- console=ttyS0 panic=-1\n"
+	      "\n"
+	      "vmlet run [options] [-- kernel command line]\n"
+	      "\n",
+	      out);
+	for (const struct option_spec *spec = options_table; spec->name; spec++)
+		if (spec->help)
+			print_option(out, spec);
+	fputs("\n"
+	      "--kernel is required. Of an option given twice the last counts, except that\n"
+	      "--initrd, --cmdline and --cpu-features add up.\n",
+	      out);
+}
+
+static void key_line(void (*line)(void *ctx, const char *text), void *ctx, const char *keys, const char *meaning)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "  %-*s %s", KEYS_COLUMN, keys, meaning);
+	line(ctx, text);
+}
+
+void help_keys(void (*line)(void *ctx, const char *text), void *ctx)
+{
+	for (const struct escape_key *key = escape_keys; key->keys; key++)
+		key_line(line, ctx, key->keys, key->meaning);
+	key_line(line, ctx, escape_literal_keys, escape_literal_meaning);
+}
+
+static void print_line(void *ctx, const char *text)
+{
+	fprintf(ctx, "%s\n", text);
+}
+
+static void print_keys(FILE *out)
+{
+	fputs("When standard input is a terminal, it is the guest's, byte by byte, except for:\n\n", out);
+	help_keys(print_line, out);
+	fputs("\nAny other key after Ctrl-A sends nothing. When standard input is not a terminal,\n"
+	      "every byte goes to the guest.\n",
+	      out);
+}
+
+static void print_exit_status(FILE *out)
+{
+	fputs("vmlet run ends with the status of its guest:\n\n", out);
+	for (const struct exit_status_entry *entry = exit_status_table; entry->label; entry++)
+		fprintf(out, "  %-*s %s\n", STATUS_COLUMN, entry->label, entry->meaning);
+}
+
+static void print_kernels(FILE *out)
+{
+	fputs("vmlet looks at a kernel's bytes, not at its name, and starts:\n"
+	      "\n"
+	      "  bzImage    what Linux distributions install as vmlinuz; it must have a 64-bit\n"
+	      "             entry (every x86-64 kernel since 3.8 has)\n"
+	      "  vmlinux    an ELF file for x86-64: by PVH when it has the note for that\n"
+	      "             (CONFIG_PVH), else by the Linux 64-bit boot protocol\n"
+	      "  PVH ELF    any 32-bit or 64-bit ELF file with a PVH entry note\n"
+	      "\n"
+	      "--boot linux64 or --boot pvh insists on a protocol. On the serial port a kernel\n"
+	      "prints only when its command line says so: console=ttyS0.\n",
+	      out);
+}
+
+static const struct {
+	const char *name;
+	void (*print)(FILE *out);
+} topics[] = {
+	{"run", print_run},
+	{"keys", print_keys},
+	{"exit-status", print_exit_status},
+	{"kernels", print_kernels},
+};
+
+enum { TOPIC_COUNT = sizeof(topics) / sizeof(topics[0]) };
+
+static int fail_unknown_topic(const char *topic, struct cli_error *error)
+{
+	struct suggest suggest;
+
+	suggest_init(&suggest, topic, strlen(topic));
+	for (size_t i = 0; i < TOPIC_COUNT; i++)
+		suggest_consider(&suggest, topics[i].name);
+	if (suggest.best)
+		snprintf(error->text, sizeof(error->text), "no help about '%.80s'; did you mean %s?", topic,
+			 suggest.best);
+	else
+		snprintf(error->text, sizeof(error->text),
+			 "no help about '%.80s'; there are run, keys, exit-status and kernels", topic);
+	return -EINVAL;
+}
+
+int help_print(FILE *out, const char *topic, struct cli_error *error)
+{
+	if (!topic) {
+		print_overview(out);
+		return 0;
+	}
+	for (size_t i = 0; i < TOPIC_COUNT; i++) {
+		if (strcmp(topic, topics[i].name) == 0) {
+			topics[i].print(out);
+			return 0;
+		}
+	}
+	return fail_unknown_topic(topic, error);
+}

@@ -1,0 +1,174 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/options.h"
+#include "cli/values.h"
+
+enum { CPUS_MAX = 254, MEMORY_MIN_BYTES = 2 << 20, MEMORY_STEP_BYTES = 4096 };
+
+static int apply_path(const char **path, const char *value)
+{
+	if (*value == '\0')
+		return -EINVAL;
+	*path = value;
+	return 0;
+}
+
+static int apply_kernel(struct options *options, const char *value)
+{
+	return apply_path(&options->kernel, value);
+}
+
+static int apply_initrd(struct options *options, const char *value)
+{
+	const char **grown;
+
+	if (*value == '\0')
+		return -EINVAL;
+	grown = realloc(options->initrds, (options->initrd_count + 1) * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	grown[options->initrd_count++] = value;
+	options->initrds = grown;
+	return 0;
+}
+
+static int apply_cmdline(struct options *options, const char *value)
+{
+	return value_join(&options->cmdline, ' ', value);
+}
+
+static int apply_memory(struct options *options, const char *value)
+{
+	uint64_t bytes;
+
+	if (value_size(value, 1 << 20, &bytes) < 0 || bytes < MEMORY_MIN_BYTES || bytes % MEMORY_STEP_BYTES != 0)
+		return -EINVAL;
+	options->memory_bytes = bytes;
+	return 0;
+}
+
+static int apply_cpus(struct options *options, const char *value)
+{
+	uint64_t cpus;
+
+	if (value_number(value, 1, CPUS_MAX, &cpus) < 0)
+		return -EINVAL;
+	options->cpus = (unsigned)cpus;
+	return 0;
+}
+
+static int apply_cpu_features(struct options *options, const char *value)
+{
+	if (value_features(value) < 0)
+		return -EINVAL;
+	return value_join(&options->cpu_features, ',', value);
+}
+
+static int apply_serial(struct options *options, const char *value)
+{
+	static const struct value_choice choices[] = {
+		{"stdio", VMLET_SERIAL_FD},
+		{"null", VMLET_SERIAL_NULL},
+		{"pty", VMLET_SERIAL_PTY},
+		{NULL, 0},
+	};
+	int kind;
+
+	if (strncmp(value, "file=", 5) == 0 && value[5] != '\0') {
+		options->serial = VMLET_SERIAL_FILE;
+		options->serial_path = value + 5;
+	} else if (strncmp(value, "unix=", 5) == 0 && value[5] != '\0') {
+		options->serial = VMLET_SERIAL_UNIX;
+		options->serial_path = value + 5;
+	} else if (value_choice(value, choices, &kind) == 0) {
+		options->serial = (enum vmlet_serial_kind)kind;
+		options->serial_path = NULL;
+	} else {
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int apply_boot(struct options *options, const char *value)
+{
+	static const struct value_choice choices[] = {
+		{"auto", VMLET_BOOT_AUTO},
+		{"linux64", VMLET_BOOT_LINUX64},
+		{"pvh", VMLET_BOOT_PVH},
+		{NULL, 0},
+	};
+	int boot;
+
+	if (value_choice(value, choices, &boot) < 0)
+		return -EINVAL;
+	options->boot = (enum vmlet_boot_protocol)boot;
+	return 0;
+}
+
+static int apply_on_reboot(struct options *options, const char *value)
+{
+	static const struct value_choice choices[] = {
+		{"exit", VMLET_ON_REBOOT_EXIT},
+		{"restart", VMLET_ON_REBOOT_RESTART},
+		{NULL, 0},
+	};
+	int on_reboot;
+
+	if (value_choice(value, choices, &on_reboot) < 0)
+		return -EINVAL;
+	options->on_reboot = (enum vmlet_on_reboot)on_reboot;
+	return 0;
+}
+
+static int apply_log_level(struct options *options, const char *value)
+{
+	static const struct value_choice choices[] = {
+		{"error", VMLET_LOG_ERROR},
+		{"warn", VMLET_LOG_WARN},
+		{"info", VMLET_LOG_INFO},
+		{"debug", VMLET_LOG_DEBUG},
+		{NULL, 0},
+	};
+	int level;
+
+	if (value_choice(value, choices, &level) < 0)
+		return -EINVAL;
+	options->log_level = (enum vmlet_log_level)level;
+	return 0;
+}
+
+static int apply_log_file(struct options *options, const char *value)
+{
+	return apply_path(&options->log_path, value);
+}
+
+static int apply_help(struct options *options, const char *value)
+{
+	(void)value;
+	options->command = COMMAND_HELP;
+	options->help_topic = "run";
+	return 0;
+}
+
+const struct option_spec options_table[] = {
+	{"kernel", 'k', "FILE", "the kernel: an ELF file (vmlinux) or a bzImage (vmlinuz)", "a file", apply_kernel},
+	{"initrd", 'i', "FILE", "an initial RAM disk; several are concatenated", "a file", apply_initrd},
+	{"cmdline", 'p', "TEXT", "for the kernel's command line; several are joined", "text", apply_cmdline},
+	{"append", 0, "TEXT", NULL, "text", apply_cmdline},
+	{"memory", 'm', "SIZE", "512 or 512M, 2G, ...; default 256M",
+	 "a size such as 512, 512M or 2G, at least 2M and a multiple of 4K", apply_memory},
+	{"cpus", 'c', "N", "1 to 254 CPUs; default 1", "a number from 1 to 254", apply_cpus},
+	{"cpu-features", 0, "LIST", "+name or -name, with commas: add or hide CPU features",
+	 "a list such as +avx2,-x2apic", apply_cpu_features},
+	{"serial", 0, "WHERE", "stdio, null, pty, file=PATH or unix=PATH; default stdio",
+	 "stdio, null, pty, file=PATH or unix=PATH", apply_serial},
+	{"boot", 0, "HOW", "auto, linux64 or pvh; default auto", "auto, linux64 or pvh", apply_boot},
+	{"on-reboot", 0, "WHAT", "exit or restart; default exit", "exit or restart", apply_on_reboot},
+	{"log-level", 0, "LEVEL", "error, warn, info or debug; default warn", "error, warn, info or debug",
+	 apply_log_level},
+	{"log-file", 0, "PATH", "append vmlet's own messages to a file", "a file", apply_log_file},
+	{"help", 'h', NULL, "show this", NULL, apply_help},
+	{NULL, 0, NULL, NULL, NULL, NULL},
+};

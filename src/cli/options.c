@@ -1,0 +1,246 @@
+#include "cli/options.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/suggest.h"
+#include "cli/values.h"
+
+struct parser {
+	struct options *options;
+	struct cli_error *error;
+	const char *const *argv;
+	int argc;
+	int at; /* the next argument */
+};
+
+/* %s of what the user typed is cut to this, so that the rest of the sentence is always there. */
+#define TYPED "%.80s"
+
+static int fail(struct parser *parser, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static int fail(struct parser *parser, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(parser->error->text, sizeof(parser->error->text), fmt, ap);
+	va_end(ap);
+	return code;
+}
+
+static const struct option_spec *find_long(const char *name, size_t length)
+{
+	for (const struct option_spec *spec = options_table; spec->name; spec++)
+		if (strlen(spec->name) == length && memcmp(spec->name, name, length) == 0)
+			return spec;
+	return NULL;
+}
+
+static const struct option_spec *find_short(char letter)
+{
+	for (const struct option_spec *spec = options_table; spec->name; spec++)
+		if (spec->letter != 0 && spec->letter == letter)
+			return spec;
+	return NULL;
+}
+
+static bool is_long_option(const char *arg)
+{
+	return strncmp(arg, "--", 2) == 0 && find_long(arg + 2, strcspn(arg + 2, "="));
+}
+
+static int fail_unknown_long(struct parser *parser, const char *name, size_t length)
+{
+	struct suggest suggest;
+
+	suggest_init(&suggest, name, length);
+	for (const struct option_spec *spec = options_table; spec->name; spec++)
+		suggest_consider(&suggest, spec->name);
+	if (suggest.best)
+		return fail(parser, -EINVAL, "unknown option '--%.*s'; did you mean --%s?",
+			    (int)(length < 80 ? length : 80), name, suggest.best);
+	return fail(parser, -EINVAL, "unknown option '--%.*s'; 'vmlet help run' lists the options",
+		    (int)(length < 80 ? length : 80), name);
+}
+
+static int apply(struct parser *parser, const struct option_spec *spec, const char *value)
+{
+	int r = spec->apply(parser->options, value);
+
+	if (r == -ENOMEM)
+		return fail(parser, r, "--%s: out of memory", spec->name);
+	if (r < 0)
+		return fail(parser, r, "--%s cannot be '" TYPED "'; it is %s", spec->name, value, spec->accepts);
+	return 0;
+}
+
+/* `attached` is the value in the same argument, or NULL. */
+static int apply_with_value(struct parser *parser, const struct option_spec *spec, const char *attached)
+{
+	const char *value = attached;
+
+	if (!spec->metavar) {
+		if (attached)
+			return fail(parser, -EINVAL, "--%s takes no value, not '" TYPED "'", spec->name, attached);
+		return apply(parser, spec, NULL);
+	}
+	if (!value) {
+		if (parser->at >= parser->argc)
+			return fail(parser, -EINVAL, "--%s needs a value: %s", spec->name, spec->accepts);
+		value = parser->argv[parser->at];
+		/* A value that is an option was most likely forgotten; --name=value takes it all the same. */
+		if (is_long_option(value))
+			return fail(parser, -EINVAL, "--%s needs a value, not the option '" TYPED "': %s", spec->name,
+				    value, spec->accepts);
+		parser->at++;
+	}
+	return apply(parser, spec, value);
+}
+
+static int parse_long(struct parser *parser, const char *arg)
+{
+	const char *name = arg + 2;
+	size_t length = strcspn(name, "=");
+	const struct option_spec *spec = find_long(name, length);
+
+	if (!spec)
+		return fail_unknown_long(parser, name, length);
+	return apply_with_value(parser, spec, name[length] == '=' ? name + length + 1 : NULL);
+}
+
+static int parse_short(struct parser *parser, const char *arg)
+{
+	const struct option_spec *spec = find_short(arg[1]);
+
+	/* A long option with one dash deserves to hear about the other. */
+	if (find_long(arg + 1, strcspn(arg + 1, "=")))
+		return fail(parser, -EINVAL, "unknown option '" TYPED "'; did you mean -" TYPED "?", arg, arg);
+	if (!spec)
+		return fail(parser, -EINVAL, "unknown option '" TYPED "'; 'vmlet help run' lists the options", arg);
+	return apply_with_value(parser, spec, arg[2] != '\0' ? arg + 2 : NULL);
+}
+
+/* Words after "--" are the kernel's. */
+static int parse_kernel_words(struct parser *parser)
+{
+	for (; parser->at < parser->argc; parser->at++)
+		if (value_join(&parser->options->cmdline, ' ', parser->argv[parser->at]) < 0)
+			return fail(parser, -ENOMEM, "kernel command line: out of memory");
+	return 0;
+}
+
+static int parse_run_argument(struct parser *parser)
+{
+	const char *arg = parser->argv[parser->at++];
+
+	if (strcmp(arg, "--") == 0)
+		return parse_kernel_words(parser);
+	if (strncmp(arg, "--", 2) == 0)
+		return parse_long(parser, arg);
+	if (arg[0] == '-' && arg[1] != '\0')
+		return parse_short(parser, arg);
+	return fail(parser, -EINVAL,
+		    "unexpected argument '" TYPED "'; a kernel is given with --kernel, words for its command line "
+		    "after '--'",
+		    arg);
+}
+
+static int parse_run(struct parser *parser)
+{
+	while (parser->at < parser->argc) {
+		int r = parse_run_argument(parser);
+
+		if (r < 0 || parser->options->command == COMMAND_HELP)
+			return r;
+	}
+	if (!parser->options->kernel)
+		return fail(parser, -EINVAL, "run needs a kernel: give --kernel FILE");
+	return 0;
+}
+
+static int parse_no_more(struct parser *parser, const char *command)
+{
+	if (parser->at < parser->argc)
+		return fail(parser, -EINVAL, "unexpected argument '" TYPED "' after '%s'", parser->argv[parser->at],
+			    command);
+	return 0;
+}
+
+static int parse_version(struct parser *parser)
+{
+	parser->options->command = COMMAND_VERSION;
+	return parse_no_more(parser, "version");
+}
+
+static int parse_help(struct parser *parser)
+{
+	parser->options->command = COMMAND_HELP;
+	if (parser->at < parser->argc)
+		parser->options->help_topic = parser->argv[parser->at++];
+	return parse_no_more(parser, "help");
+}
+
+static const struct {
+	const char *name;
+	int (*parse)(struct parser *parser);
+} commands[] = {
+	{"run", parse_run},           {"version", parse_version}, {"help", parse_help},
+	{"--version", parse_version}, {"--help", parse_help},     {"-h", parse_help},
+};
+
+static int fail_unknown_command(struct parser *parser, const char *word)
+{
+	struct suggest suggest;
+
+	if (is_long_option(word) || (word[0] == '-' && find_short(word[1])))
+		return fail(parser, -EINVAL, "'" TYPED "' comes after a command: vmlet run " TYPED " ...", word, word);
+	suggest_init(&suggest, word, strlen(word));
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		suggest_consider(&suggest, commands[i].name);
+	if (suggest.best)
+		return fail(parser, -EINVAL, "unknown command '" TYPED "'; did you mean %s?", word, suggest.best);
+	return fail(parser, -EINVAL, "unknown command '" TYPED "'; there are run, version and help", word);
+}
+
+static int parse_command(struct parser *parser)
+{
+	const char *word;
+
+	if (parser->at >= parser->argc)
+		return fail(parser, -EINVAL,
+			    "no command; start a VM with 'vmlet run --kernel FILE', or see 'vmlet help'");
+	word = parser->argv[parser->at++];
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (strcmp(word, commands[i].name) == 0)
+			return commands[i].parse(parser);
+	return fail_unknown_command(parser, word);
+}
+
+int options_parse(struct options *options, int argc, const char *const *argv, struct cli_error *error)
+{
+	struct parser parser = {.options = options, .error = error, .argv = argv, .argc = argc, .at = 1};
+	int r;
+
+	*options = (struct options){
+		.command = COMMAND_RUN,
+		.serial = VMLET_SERIAL_FD,
+		.log_level = VMLET_LOG_WARN,
+	};
+	r = parse_command(&parser);
+	if (r < 0)
+		options_free(options);
+	return r;
+}
+
+void options_free(struct options *options)
+{
+	free(options->initrds);
+	free(options->cmdline);
+	free(options->cpu_features);
+	*options = (struct options){0};
+}

@@ -1,0 +1,63 @@
+/*
+ * The command line: a table of options, and a parser that turns arguments into a `struct options`.
+ *
+ * Parsing is pure: it opens nothing, prints nothing and has no state, so that a mistake is found before anything
+ * is created, and a fuzzer can drive it.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <vmlet.h>
+
+enum command {
+	COMMAND_RUN,
+	COMMAND_VERSION,
+	COMMAND_HELP,
+};
+
+/* Strings are borrowed from argv unless they are said to be allocated. */
+struct options {
+	enum command command;
+	const char *help_topic; /* NULL: the overview */
+
+	const char *kernel;
+	const char **initrds; /* allocated array, in the order given */
+	size_t initrd_count;
+	char *cmdline;         /* allocated; NULL: none */
+	uint64_t memory_bytes; /* 0: the library's default */
+	unsigned cpus;         /* 0: the library's default */
+	char *cpu_features;    /* allocated; NULL: none */
+	enum vmlet_boot_protocol boot;
+	enum vmlet_on_reboot on_reboot;
+	enum vmlet_serial_kind serial; /* VMLET_SERIAL_FD: standard input and output */
+	const char *serial_path;
+	enum vmlet_log_level log_level;
+	const char *log_path; /* NULL: standard error */
+};
+
+/* One sentence for the user, without "vmlet: " and newline. */
+struct cli_error {
+	char text[512];
+};
+
+/* What `run` understands; help is made from it too. */
+struct option_spec {
+	const char *name;    /* after "--" */
+	char letter;         /* after "-"; 0: none */
+	const char *metavar; /* what the value is called; NULL: takes none */
+	const char *help;    /* one line; NULL: another name of the option before, not listed */
+	const char *accepts; /* which values there are, for the sentence that refuses one */
+	int (*apply)(struct options *options, const char *value); /* 0, -EINVAL, -ENOMEM */
+};
+
+/* Ends with a NULL name. */
+extern const struct option_spec options_table[];
+
+/*
+ * Fill `options` from argv[1]...; argv[0] is not looked at. 0: options_free it when done. -EINVAL with the sentence
+ * in `error`, or -ENOMEM likewise: nothing needs freeing.
+ */
+int options_parse(struct options *options, int argc, const char *const *argv, struct cli_error *error);
+void options_free(struct options *options);

@@ -1,0 +1,178 @@
+#include "cli/run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/escape.h"
+#include "cli/exit_status.h"
+#include "cli/help.h"
+#include "cli/log_sink.h"
+#include "cli/report.h"
+#include "cli/terminal.h"
+
+struct session {
+	const struct options *options;
+	struct vmlet *vm;
+	struct log_sink log;
+	struct escape escape;
+	bool interactive; /* the guest's serial port is the terminal that we are in the foreground of */
+};
+
+static void stop_by_signal(void *ctx, int signo)
+{
+	vmlet_stop(ctx, (uint32_t)signo);
+}
+
+static void show_line(void *ctx, const char *text)
+{
+	(void)ctx;
+	report_plain(text);
+}
+
+static void act_on_key(void *ctx, enum escape_action action)
+{
+	struct session *session = ctx;
+	int r;
+
+	switch (action) {
+	case ESCAPE_LEAVE:
+		vmlet_stop(session->vm, STOP_VALUE_LEFT);
+		break;
+	case ESCAPE_POWER_BUTTON:
+		r = vmlet_press_power_button(session->vm);
+		if (r < 0)
+			report("cannot press the power button: %s", strerror(-r));
+		break;
+	case ESCAPE_HELP:
+		report_plain(""); /* the guest's line need not have ended */
+		help_keys(show_line, NULL);
+		break;
+	}
+}
+
+/* -1 when `fd` is not open for that direction; main opened the closed ones the wrong way round. */
+static int fd_if_open_for(int fd, int wrong_mode)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags < 0 || (flags & O_ACCMODE) == wrong_mode ? -1 : fd;
+}
+
+/*
+ * A terminal that another job has in its foreground is not read: that would stop the whole process, and so the
+ * guest, until somebody notices. A background VM writes but gets no input.
+ */
+static void fill_stdio(struct session *session, struct vmlet_serial *serial)
+{
+	serial->in_fd = fd_if_open_for(STDIN_FILENO, O_WRONLY);
+	serial->out_fd = fd_if_open_for(STDOUT_FILENO, O_RDONLY);
+	session->interactive = terminal_is_ours(STDIN_FILENO);
+	if (session->interactive) {
+		session->escape = (struct escape){.act = act_on_key, .ctx = session};
+		serial->input_filter = escape_filter;
+		serial->input_filter_ctx = &session->escape;
+	} else if (isatty(STDIN_FILENO)) {
+		serial->in_fd = -1;
+	}
+}
+
+static void fill_config(struct session *session, struct vmlet_config *config)
+{
+	const struct options *options = session->options;
+
+	vmlet_config_init(config);
+	config->kernel = options->kernel;
+	config->initrds = options->initrds;
+	config->initrd_count = options->initrd_count;
+	config->cmdline = options->cmdline;
+	if (options->memory_bytes != 0)
+		config->memory_bytes = options->memory_bytes;
+	if (options->cpus != 0)
+		config->cpus = options->cpus;
+	config->cpu_features = options->cpu_features;
+	config->boot_protocol = options->boot;
+	config->on_reboot = options->on_reboot;
+	config->serial.kind = options->serial;
+	config->serial.path = options->serial_path;
+	if (options->serial == VMLET_SERIAL_FD)
+		fill_stdio(session, &config->serial);
+	config->log_level = options->log_level;
+	config->log = log_sink_write;
+	config->log_ctx = &session->log;
+}
+
+static int fail(const struct vmlet_error *error)
+{
+	report("%s", error->text);
+	return exit_status_of_error(error);
+}
+
+static int start(struct session *session)
+{
+	struct vmlet_error error = {0};
+	struct vmlet_config config;
+
+	fill_config(session, &config);
+	session->vm = vmlet_new(&config, &error);
+	if (!session->vm)
+		return fail(&error);
+	terminal_catch_signals(stop_by_signal, session->vm);
+	if (session->options->serial == VMLET_SERIAL_PTY)
+		report("serial port is %s", vmlet_serial_path(session->vm));
+	if (vmlet_start(session->vm, &error) < 0)
+		return fail(&error);
+	return 0;
+}
+
+/* The guest had no chance to end its line when it was ended from outside. */
+static void report_end(const struct session *session, const struct vmlet_result *result)
+{
+	char sentence[sizeof(result->text)];
+
+	if (session->interactive && result->end == VMLET_END_STOPPED)
+		report_plain("");
+	if (exit_status_sentence(result, sentence, sizeof(sentence)))
+		report("%s", sentence);
+}
+
+static int serve(struct session *session)
+{
+	struct vmlet_result result = {0};
+	int r;
+
+	if (session->interactive) {
+		r = terminal_enter_raw(STDIN_FILENO);
+		if (r < 0)
+			report("the terminal cannot be made raw: %s", strerror(-r));
+	}
+	r = vmlet_run(session->vm, &result);
+	terminal_leave_raw();
+	if (r < 0) {
+		report("the VM cannot be served: %s", strerror(-r));
+		return EXIT_STATUS_HOST;
+	}
+	report_end(session, &result);
+	return exit_status_of_result(&result);
+}
+
+int run(const struct options *options)
+{
+	struct session session = {.options = options};
+	struct cli_error error;
+	int status;
+
+	if (log_sink_open(&session.log, options->log_path, &error) < 0) {
+		report("%s", error.text);
+		return EXIT_STATUS_CONFIG;
+	}
+	status = start(&session);
+	if (status == 0)
+		status = serve(&session);
+	terminal_forget_stop();
+	vmlet_free(session.vm);
+	log_sink_close(&session.log);
+	return status;
+}

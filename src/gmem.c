@@ -1,0 +1,218 @@
+#include "gmem.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "util.h"
+
+/* Below this, the system call and the later faults of a mapping cost more than the copy. */
+static const uint64_t MAP_THRESHOLD_BYTES = KIB(256);
+
+static int map_regions(struct gmem *gmem, struct err *err)
+{
+	uint64_t offset = 0;
+	for (unsigned i = 0; i < gmem->region_count; i++) {
+		struct gmem_region *region = &gmem->regions[i];
+		/* NORESERVE: overcommit is the user's choice, as it is for every other memory of a VM. */
+		void *host = mmap(NULL, region->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, gmem->fd,
+				  (off_t)offset);
+		if (host == MAP_FAILED)
+			return err_set(err, -errno, "guest memory: map %llu MiB: %s",
+				       (unsigned long long)(region->size_bytes >> 20), err_name(errno));
+		region->host = host;
+		offset += region->size_bytes;
+	}
+	return 0;
+}
+
+struct gmem *gmem_new(const struct gmem_region *regions, unsigned count, struct err *err)
+{
+	assert(count > 0 && count <= GMEM_REGIONS_MAX);
+
+	struct gmem *gmem = calloc(1, sizeof(*gmem));
+	if (!gmem) {
+		err_set(err, -ENOMEM, "guest memory: %s", err_name(ENOMEM));
+		return NULL;
+	}
+	gmem->fd = -1;
+	gmem->region_count = count;
+	for (unsigned i = 0; i < count; i++)
+		gmem->regions[i] = (struct gmem_region){regions[i].base, regions[i].size_bytes, NULL};
+
+	gmem->fd = memfd_create("vmlet-ram", MFD_CLOEXEC);
+	if (gmem->fd < 0) {
+		err_set(err, -errno, "guest memory: memfd_create: %s", err_name(errno));
+		goto fail;
+	}
+	if (ftruncate(gmem->fd, (off_t)gmem_size_bytes(gmem)) < 0) {
+		err_set(err, -errno, "guest memory: %llu MiB: %s", (unsigned long long)(gmem_size_bytes(gmem) >> 20),
+			err_name(errno));
+		goto fail;
+	}
+	if (map_regions(gmem, err) < 0)
+		goto fail;
+	return gmem;
+fail:
+	gmem_free(gmem);
+	return NULL;
+}
+
+void gmem_free(struct gmem *gmem)
+{
+	if (!gmem)
+		return;
+	for (unsigned i = 0; i < gmem->region_count; i++) {
+		if (gmem->regions[i].host)
+			munmap(gmem->regions[i].host, gmem->regions[i].size_bytes);
+	}
+	fd_close(&gmem->fd);
+	free(gmem);
+}
+
+uint64_t gmem_size_bytes(const struct gmem *gmem)
+{
+	uint64_t size = 0;
+	for (unsigned i = 0; i < gmem->region_count; i++)
+		size += gmem->regions[i].size_bytes;
+	return size;
+}
+
+/* The host bytes from `gpa` to the end of its region; NULL when it is not RAM. */
+static uint8_t *region_tail(const struct gmem *gmem, gpa_t gpa, uint64_t *ret_size_bytes)
+{
+	for (unsigned i = 0; i < gmem->region_count; i++) {
+		const struct gmem_region *region = &gmem->regions[i];
+		if (gpa < region->base || gpa - region->base >= region->size_bytes)
+			continue;
+		*ret_size_bytes = region->size_bytes - (gpa - region->base);
+		return region->host + (gpa - region->base);
+	}
+	return NULL;
+}
+
+static bool range_is_ram(const struct gmem *gmem, gpa_t gpa, uint64_t size_bytes)
+{
+	while (size_bytes) {
+		uint64_t tail;
+		if (!region_tail(gmem, gpa, &tail))
+			return false;
+		if (size_bytes <= tail)
+			return true;
+		size_bytes -= tail;
+		gpa += tail;
+	}
+	return true;
+}
+
+/* Walk a range that range_is_ram has accepted, span by span. */
+struct span {
+	uint8_t *host;
+	size_t size_bytes;
+};
+
+static struct span next_span(const struct gmem *gmem, gpa_t gpa, size_t size_bytes)
+{
+	uint64_t tail = 0;
+	uint8_t *host = region_tail(gmem, gpa, &tail);
+	assert(host);
+	return (struct span){host, (size_t)min_u64(tail, size_bytes)};
+}
+
+int gmem_read(const struct gmem *gmem, gpa_t gpa, void *ret_data, size_t size_bytes)
+{
+	if (!range_is_ram(gmem, gpa, size_bytes))
+		return -EFAULT;
+
+	for (uint8_t *to = ret_data; size_bytes;) {
+		struct span span = next_span(gmem, gpa, size_bytes);
+		memcpy(to, span.host, span.size_bytes);
+		to += span.size_bytes;
+		gpa += span.size_bytes;
+		size_bytes -= span.size_bytes;
+	}
+	return 0;
+}
+
+int gmem_write(struct gmem *gmem, gpa_t gpa, const void *data, size_t size_bytes)
+{
+	if (!range_is_ram(gmem, gpa, size_bytes))
+		return -EFAULT;
+
+	for (const uint8_t *from = data; size_bytes;) {
+		struct span span = next_span(gmem, gpa, size_bytes);
+		memcpy(span.host, from, span.size_bytes);
+		from += span.size_bytes;
+		gpa += span.size_bytes;
+		size_bytes -= span.size_bytes;
+	}
+	return 0;
+}
+
+int gmem_fill(struct gmem *gmem, gpa_t gpa, uint8_t byte, size_t size_bytes)
+{
+	if (!range_is_ram(gmem, gpa, size_bytes))
+		return -EFAULT;
+
+	while (size_bytes) {
+		struct span span = next_span(gmem, gpa, size_bytes);
+		memset(span.host, byte, span.size_bytes);
+		gpa += span.size_bytes;
+		size_bytes -= span.size_bytes;
+	}
+	return 0;
+}
+
+/* Lay whole file pages over whole guest pages. */
+static int map_file_pages(uint8_t *host, int fd, uint64_t offset, size_t size_bytes)
+{
+	void *mapped = mmap(host, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+			    (off_t)offset);
+	return mapped == MAP_FAILED ? -errno : 0;
+}
+
+static int load_span(struct span span, int fd, uint64_t offset)
+{
+	uint64_t head = (GMEM_PAGE_SIZE - ((uintptr_t)span.host & (GMEM_PAGE_SIZE - 1))) & (GMEM_PAGE_SIZE - 1);
+	bool congruent = (((uintptr_t)span.host ^ offset) & (GMEM_PAGE_SIZE - 1)) == 0;
+	if (!congruent || span.size_bytes < head + MAP_THRESHOLD_BYTES)
+		return fd_pread_all(fd, span.host, span.size_bytes, offset);
+
+	size_t pages = (size_t)align_down(span.size_bytes - head, GMEM_PAGE_SIZE);
+	size_t tail = span.size_bytes - (size_t)head - pages;
+	int r = map_file_pages(span.host + head, fd, offset + head, pages);
+	if (r < 0) /* a file system that cannot be mapped */
+		return fd_pread_all(fd, span.host, span.size_bytes, offset);
+	r = fd_pread_all(fd, span.host, (size_t)head, offset);
+	if (r < 0)
+		return r;
+	return fd_pread_all(fd, span.host + head + pages, tail, offset + head + pages);
+}
+
+int gmem_load_file(struct gmem *gmem, gpa_t gpa, int fd, uint64_t offset, uint64_t size_bytes)
+{
+	if (!range_is_ram(gmem, gpa, size_bytes))
+		return -EFAULT;
+
+	/* A mapping beyond the end of the file would turn into SIGBUS later; refuse it now. */
+	off_t file_size = lseek(fd, 0, SEEK_END);
+	if (file_size < 0)
+		return -errno;
+	if (offset > (uint64_t)file_size || size_bytes > (uint64_t)file_size - offset)
+		return -ENODATA;
+
+	while (size_bytes) {
+		struct span span = next_span(gmem, gpa, (size_t)size_bytes);
+		int r = load_span(span, fd, offset);
+		if (r < 0)
+			return r;
+		gpa += span.size_bytes;
+		offset += span.size_bytes;
+		size_bytes -= span.size_bytes;
+	}
+	return 0;
+}

@@ -1,0 +1,51 @@
+/*
+ * Guest memory: RAM regions and the only accessors by guest-physical address.
+ *
+ * Law 4: nothing takes a guest address without a length, and nothing hands a device a bare pointer. Every
+ * function checks the whole range before it touches a byte, by subtraction, so that nothing wraps; a range
+ * may span regions that touch, and one that ends at the last byte of RAM is legal.
+ *
+ * RAM is a memfd mapped shared, so that it can be given to a vhost-user process. `gmem_load_file` may lay a
+ * private (copy-on-write) mapping of a kernel or initrd file over whole pages of it: an image of any size is
+ * loaded in microseconds, and VMs that boot the same file share its untouched pages in the page cache.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+
+typedef uint64_t gpa_t;
+
+enum { GMEM_PAGE_SIZE = 4096, GMEM_REGIONS_MAX = 4 };
+
+struct gmem_region {
+	gpa_t base;          /* bytes, page aligned */
+	uint64_t size_bytes; /* page aligned, not 0 */
+	uint8_t *host;       /* filled by gmem_new */
+};
+
+struct gmem {
+	int fd; /* memfd; region i starts at the sum of the sizes before it */
+	unsigned region_count;
+	struct gmem_region regions[GMEM_REGIONS_MAX]; /* ascending, disjoint */
+};
+
+/* Make RAM for `count` ascending, disjoint regions (base and size_bytes filled). NULL with `err` set. [setup] */
+struct gmem *gmem_new(const struct gmem_region *regions, unsigned count, struct err *err);
+void gmem_free(struct gmem *gmem);
+
+uint64_t gmem_size_bytes(const struct gmem *gmem);
+
+/* Copy; 0, or -EFAULT with nothing touched when any byte of the range is not RAM. [any] */
+int gmem_read(const struct gmem *gmem, gpa_t gpa, void *ret_data, size_t size_bytes);
+int gmem_write(struct gmem *gmem, gpa_t gpa, const void *data, size_t size_bytes);
+int gmem_fill(struct gmem *gmem, gpa_t gpa, uint8_t byte, size_t size_bytes);
+
+/*
+ * Load `size_bytes` at `offset` of the open regular file `fd` to `gpa`: by mapping where file offset and
+ * guest address agree within a page and it is worth it, by reading elsewhere. 0; -EFAULT when the range is
+ * not RAM; -ENODATA when the file ends early; -errno of the failed call. [setup]
+ */
+int gmem_load_file(struct gmem *gmem, gpa_t gpa, int fd, uint64_t offset, uint64_t size_bytes);
