@@ -1,4 +1,4 @@
-/* The public API: validation, configuration into calls, errors and ends copied out. */
+/* The public API: configuration into calls, errors and ends copied out. */
 #include "vmlet.h"
 
 #include <errno.h>
@@ -8,15 +8,13 @@
 #include <string.h>
 
 #include "arch/board.h"
-#include "arch/cpu.h"
 #include "chr.h"
+#include "config.h"
 #include "loader/loader.h"
 #include "log.h"
 #include "loop.h"
 #include "util.h"
 #include "vm.h"
-
-enum { MEMORY_DEFAULT_MIB = 256, MEMORY_MIN_MIB = 2 };
 
 /* How long the end waits for a console reader that does not read at all. */
 static const uint64_t DRAIN_PATIENCE_NS = 2000000000;
@@ -30,14 +28,14 @@ struct machine {
 };
 
 struct vmlet {
-	struct vmlet_config config; /* its strings are copies */
-	char **initrd_paths;
+	struct vmlet_config config; /* owned: config.h */
 
 	struct log log;
 	struct loop *loop;
 	struct chr *serial, *debugcon;
 	struct image kernel;
 	struct image *initrds;
+	unsigned initrd_count; /* open */
 
 	struct machine machine;
 	bool started;
@@ -72,91 +70,18 @@ _Static_assert((int)ERR_HOST == VMLET_ERROR_HOST && (int)ERR_CONFIG == VMLET_ERR
 _Static_assert((int)LOG_LEVEL_DEBUG == VMLET_LOG_DEBUG, "the two enums agree");
 _Static_assert((int)BOOT_PVH == VMLET_BOOT_PVH && (int)BOOT_LINUX64 == VMLET_BOOT_LINUX64, "the two enums agree");
 
-/* --- configuration -------------------------------------------------------------------------------------- */
-
-void vmlet_config_init_sized(struct vmlet_config *config, size_t struct_size)
-{
-	struct vmlet_config defaults = {
-		.struct_size = struct_size,
-		.memory_bytes = MIB(MEMORY_DEFAULT_MIB),
-		.cpus = 1,
-		.serial = {.in_fd = -1, .out_fd = -1},
-		.debugcon = {.in_fd = -1, .out_fd = -1},
-		.log_level = VMLET_LOG_WARN,
-	};
-	memset(config, 0, struct_size);
-	memcpy(config, &defaults, min_u64(struct_size, sizeof(defaults)));
-}
-
-static int check_config(const struct vmlet_config *config, struct err *err)
-{
-	if (!config->kernel)
-		return err_config(err, -EINVAL, "no kernel is given");
-	if (config->cpus < 1 || config->cpus > board_max_cpus())
-		return err_config(err, -EINVAL, "%u vCPUs: a machine has 1 to %u", config->cpus, board_max_cpus());
-	if (config->memory_bytes < MIB(MEMORY_MIN_MIB))
-		return err_config(err, -EINVAL, "%llu bytes of memory: a machine has at least %d MiB",
-				  (unsigned long long)config->memory_bytes, MEMORY_MIN_MIB);
-	if (config->memory_bytes % GMEM_PAGE_SIZE)
-		return err_config(err, -EINVAL, "%llu bytes of memory: not a multiple of 4 KiB",
-				  (unsigned long long)config->memory_bytes);
-	if ((unsigned)config->boot_protocol > VMLET_BOOT_PVH || (unsigned)config->on_reboot > VMLET_ON_REBOOT_RESTART ||
-	    (unsigned)config->serial.kind > VMLET_SERIAL_UNIX || (unsigned)config->debugcon.kind > VMLET_SERIAL_UNIX)
-		return err_config(err, -EINVAL, "the configuration has an enum value that this library does not know");
-	return cpu_features_check(config->cpu_features, err);
-}
-
-static int copy_string(const char **string, struct err *err)
-{
-	if (!*string)
-		return 0;
-	*string = strdup(*string);
-	return *string ? 0 : err_set(err, -ENOMEM, "configuration: %s", err_name(ENOMEM));
-}
-
-static int copy_strings(struct vmlet *vm, struct err *err)
-{
-	const char **strings[] = {
-		&vm->config.kernel,      &vm->config.cmdline,       &vm->config.cpu_features,
-		&vm->config.serial.path, &vm->config.debugcon.path,
-	};
-	/* First none is ours, so that a failure in the middle frees only copies. */
-	const char *originals[ARRAY_SIZE(strings)];
-	for (size_t i = 0; i < ARRAY_SIZE(strings); i++) {
-		originals[i] = *strings[i];
-		*strings[i] = NULL;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(strings); i++) {
-		*strings[i] = originals[i];
-		int r = copy_string(strings[i], err);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
+/* --- setting up ------------------------------------------------------------------------------------------ */
 
 static int open_initrds(struct vmlet *vm, struct err *err)
 {
-	size_t count = vm->config.initrd_count;
-	const char *const *paths = vm->config.initrds;
-	vm->config.initrds = NULL;
-	vm->config.initrd_count = 0;
-	if (!count)
-		return 0;
-
-	vm->initrd_paths = calloc(count, sizeof(*vm->initrd_paths));
-	vm->initrds = calloc(count, sizeof(*vm->initrds));
-	if (!vm->initrd_paths || !vm->initrds)
+	vm->initrds = calloc(vm->config.initrd_count + 1, sizeof(*vm->initrds));
+	if (!vm->initrds)
 		return err_set(err, -ENOMEM, "configuration: %s", err_name(ENOMEM));
-	for (size_t i = 0; i < count; i++) {
-		vm->initrd_paths[i] = strdup(paths[i]);
-		if (!vm->initrd_paths[i])
-			return err_set(err, -ENOMEM, "configuration: %s", err_name(ENOMEM));
-		vm->config.initrd_count++;
-		vm->initrds[i].fd = -1;
-		int r = image_open(&vm->initrds[i], "initrd", vm->initrd_paths[i], err);
+	for (size_t i = 0; i < vm->config.initrd_count; i++) {
+		int r = image_open(&vm->initrds[i], "initrd", vm->config.initrds[i], err);
 		if (r < 0)
 			return r;
+		vm->initrd_count++;
 	}
 	return 0;
 }
@@ -173,14 +98,9 @@ static int open_files(struct vmlet *vm, struct err *err)
 	return open_initrds(vm, err);
 }
 
-static struct chr *open_chr(struct vmlet *vm, const struct vmlet_serial *serial, const char *name, struct err *err)
+static struct chr *open_chr(struct vmlet *vm, const struct vmlet_serial *serial, struct err *err)
 {
 	struct chr_filter filter = {serial->input_filter, serial->input_filter_ctx};
-	bool needs_path = serial->kind == VMLET_SERIAL_FILE || serial->kind == VMLET_SERIAL_UNIX;
-	if (needs_path && !serial->path) {
-		err_config(err, -EINVAL, "%s: no path is given", name);
-		return NULL;
-	}
 	switch (serial->kind) {
 	case VMLET_SERIAL_FD:
 		return chr_fd_new(vm->loop, &vm->log, serial->in_fd, serial->out_fd, filter, err);
@@ -200,10 +120,10 @@ static int open_street(struct vmlet *vm, struct err *err)
 	vm->loop = loop_new(err);
 	if (!vm->loop)
 		return err->code;
-	vm->serial = open_chr(vm, &vm->config.serial, "serial port", err);
+	vm->serial = open_chr(vm, &vm->config.serial, err);
 	if (!vm->serial)
 		return err->code;
-	vm->debugcon = open_chr(vm, &vm->config.debugcon, "debug console", err);
+	vm->debugcon = open_chr(vm, &vm->config.debugcon, err);
 	return vm->debugcon ? 0 : err->code;
 }
 
@@ -219,19 +139,8 @@ static int init(struct vmlet *vm, const struct vmlet_config *config, struct err 
 {
 	vm->kernel.fd = -1;
 	vm->drain_timer.fn = drain_timeout;
-	vmlet_config_init(&vm->config);
-	if (config->struct_size < sizeof(config->struct_size) || config->struct_size > sizeof(vm->config))
-		return err_config(err, -EINVAL,
-				  "the configuration's struct_size is %zu; this library knows up to %zu "
-				  "(call vmlet_config_init, or use a newer library)",
-				  config->struct_size, sizeof(vm->config));
-	memcpy(&vm->config, config, config->struct_size);
-
-	int r = copy_strings(vm, err);
-	if (r < 0)
-		return r;
+	int r = config_init(&vm->config, config, err);
 	vm->log = (struct log){(enum log_level)vm->config.log_level, vm->config.log ? forward_log : NULL, &vm->config};
-	r = check_config(&vm->config, err);
 	if (r == 0)
 		r = open_files(vm, err);
 	if (r == 0)
@@ -288,7 +197,7 @@ static int machine_create(struct vmlet *vm, struct err *err)
 	struct board_config config = {
 		.kernel = &vm->kernel,
 		.initrds = vm->initrds,
-		.initrd_count = (unsigned)vm->config.initrd_count,
+		.initrd_count = vm->initrd_count,
 		.cmdline = vm->config.cmdline ? vm->config.cmdline : "",
 		.protocol = (enum boot_protocol)vm->config.boot_protocol,
 		.cpu_features = vm->config.cpu_features,
@@ -488,17 +397,6 @@ const char *vmlet_serial_path(const struct vmlet *vm)
 	return chr_path(vm->serial);
 }
 
-static void free_strings(struct vmlet *vm)
-{
-	const char *strings[] = {vm->config.kernel, vm->config.cmdline, vm->config.cpu_features,
-				 vm->config.serial.path, vm->config.debugcon.path};
-	for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
-		free((void *)(uintptr_t)strings[i]);
-	for (size_t i = 0; vm->initrd_paths && i < vm->config.initrd_count; i++)
-		free(vm->initrd_paths[i]);
-	free(vm->initrd_paths);
-}
-
 void vmlet_free(struct vmlet *vm)
 {
 	if (!vm)
@@ -508,9 +406,9 @@ void vmlet_free(struct vmlet *vm)
 	chr_free(vm->debugcon);
 	loop_free(vm->loop);
 	image_close(&vm->kernel);
-	for (size_t i = 0; vm->initrds && i < vm->config.initrd_count; i++)
+	for (unsigned i = 0; i < vm->initrd_count; i++)
 		image_close(&vm->initrds[i]);
 	free(vm->initrds);
-	free_strings(vm);
+	config_fini(&vm->config);
 	free(vm);
 }

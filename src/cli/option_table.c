@@ -153,7 +153,7 @@ static int apply_help(struct options *options, const char *value)
 }
 
 const struct option_spec options_table[] = {
-	{"kernel", 'k', "FILE", "the kernel: an ELF file (vmlinux) or a bzImage (vmlinuz)", "a file", apply_kernel},
+	{"kernel", 'k', "FILE", "the kernel: a bzImage (vmlinuz) or ELF file (vmlinux)", "a file", apply_kernel},
 	{"initrd", 'i', "FILE", "an initial RAM disk; several are concatenated", "a file", apply_initrd},
 	{"cmdline", 'p', "TEXT", "for the kernel's command line; several are joined", "text", apply_cmdline},
 	{"append", 0, "TEXT", NULL, "text", apply_cmdline},
@@ -162,7 +162,7 @@ const struct option_spec options_table[] = {
 	{"cpus", 'c', "N", "1 to 254 CPUs; default 1", "a number from 1 to 254", apply_cpus},
 	{"cpu-features", 0, "LIST", "+name or -name, with commas: add or hide CPU features",
 	 "a list such as +avx2,-x2apic", apply_cpu_features},
-	{"serial", 0, "WHERE", "stdio, null, pty, file=PATH or unix=PATH; default stdio",
+	{"serial", 0, "WHERE", "stdio (the default), null, pty, file=PATH, unix=PATH",
 	 "stdio, null, pty, file=PATH or unix=PATH", apply_serial},
 	{"boot", 0, "HOW", "auto, linux64 or pvh; default auto", "auto, linux64 or pvh", apply_boot},
 	{"on-reboot", 0, "WHAT", "exit or restart; default exit", "exit or restart", apply_on_reboot},

@@ -24,8 +24,8 @@ static struct {
 	atomic_bool is_raw; /* not while stopped or in the background */
 	_Atomic(void (*)(void *ctx, int signo)) stop;
 	void *ctx;
-	atomic_bool stopping;                /* `stop` has been called */
-	char stack[SIGNAL_STACK_SIZE_BYTES]; /* a stack overflow must not keep the terminal raw */
+	atomic_bool stopping;                             /* `stop` has been called */
+	_Alignas(64) char stack[SIGNAL_STACK_SIZE_BYTES]; /* a stack overflow must not keep the terminal raw */
 } terminal;
 
 bool terminal_is_ours(int fd)
@@ -131,16 +131,23 @@ static void catch_signal(int signo, void (*handler)(int signo), int flags)
 		sigaction(signo, &action, NULL);
 }
 
+static void use_signal_stack(void)
+{
+	stack_t stack = {.ss_sp = terminal.stack, .ss_size = sizeof(terminal.stack)}, old;
+
+	if (sigaltstack(NULL, &old) == 0 && (old.ss_flags & SS_DISABLE))
+		sigaltstack(&stack, NULL);
+}
+
 void terminal_catch_signals(void (*stop)(void *ctx, int signo), void *ctx)
 {
 	static const int stops[] = {SIGHUP, SIGINT, SIGTERM};
 	static const int fatals[] = {SIGQUIT, SIGILL,  SIGTRAP, SIGABRT, SIGBUS,  SIGFPE,  SIGSEGV,
 				     SIGSYS,  SIGXCPU, SIGALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM};
-	stack_t stack = {.ss_sp = terminal.stack, .ss_size = sizeof(terminal.stack)};
 
 	terminal.ctx = ctx;
 	atomic_store(&terminal.stop, stop);
-	sigaltstack(&stack, NULL);
+	use_signal_stack();
 	for (size_t i = 0; i < sizeof(stops) / sizeof(stops[0]); i++)
 		catch_signal(stops[i], on_stop, SA_RESTART);
 	for (size_t i = 0; i < sizeof(fatals) / sizeof(fatals[0]); i++)

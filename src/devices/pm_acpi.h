@@ -18,8 +18,8 @@ enum {
 	PM_ACPI_PM1_CNT_OFFSET = 4, /* PM1a control, 2 bytes */
 	PM_ACPI_PM_TMR_OFFSET = 8,  /* 4 bytes; 32 bits count: FADT flag TMR_VAL_EXT */
 	PM_ACPI_RESET_OFFSET = 12,  /* 1 byte: FADT flag RESET_REG_SUP */
-	PM_ACPI_RESET_VALUE = 1,
-	PM_ACPI_SLP_TYP_S5 = 5, /* for the DSDT's _S5 */
+	PM_ACPI_RESET_VALUE = 6,    /* as at port 0xcf9 of PC chipsets, where a board may map it a second time */
+	PM_ACPI_SLP_TYP_S5 = 5,     /* for the DSDT's _S5 */
 };
 
 /*

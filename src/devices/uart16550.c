@@ -138,12 +138,6 @@ static void rx_accept_input(struct uart16550 *u)
 	chr_accept_input(u->chr);
 }
 
-static void rx_clear(struct uart16550 *u)
-{
-	u->rx_count = 0;
-	rx_update_timeout(u);
-}
-
 /*
  * A read restarts the character timeout (section 8.11), so the interrupt goes away and, when characters are
  * left, comes back. With no time in between that is a pulse; an edge-triggered driver that reads one
@@ -342,7 +336,7 @@ static void fcr_write(struct uart16550 *u, uint8_t value)
 
 	u->fcr = enable ? value & (FCR_FIFO_ENABLE | FCR_TRIGGER) : 0;
 	if (toggled || (enable && (value & FCR_RCVR_RESET)))
-		rx_clear(u);
+		u->rx_count = 0;
 	if (toggled || (enable && (value & FCR_XMIT_RESET)))
 		tx_clear(u);
 	rx_update_timeout(u);

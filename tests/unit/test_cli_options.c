@@ -154,7 +154,7 @@ static void test_impossible_values(void **state)
 		"99999999999G", "0",    "-1",   "",   "1",     "2049K1", "1X", "512MB",
 		"+5",           " 512", "0x10", "1K", "2050K", "M",      "5 ", "18446744073709551616"};
 	static const char *const cpus[] = {"0", "255", "-1", "", "1x", "4294967297", "18446744073709551617"};
-	static const char *const features[] = {"", "avx", "+", "+avx,", ",+avx", "+avx -x", "+a,,+b", "+a\n"};
+	static const char *const features[] = {"", "avx", "+", "+avx,", ",+avx", "+avx -x", "+a,,+b", "+a!"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)

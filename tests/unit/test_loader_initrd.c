@@ -84,6 +84,12 @@ static void test_initrd_in_ram_only(void **state)
 	assert_int_equal(load_with_initrd(&m, 4096), MIB(8) - 0x6000);
 	machine_fini(&m);
 
+	machine_init(&m, MIB(8)); /* RAM that begins within a page: 3 MiB less 2 KiB are left below the kernel */
+	m.map[2] = (struct memory_range){MIB(1) + 0x800, MIB(7) - 0x800, MEMORY_RAM};
+	add_initrd(&m, "/i", MIB(3) - 0x800, 0);
+	expect_refused(&m, -ENOSPC, "initrd '/i': ", "3 MiB do not fit");
+	machine_fini(&m);
+
 	elf64_make(&blob, MIB(1));
 	elf64_put_phdr(&blob, 0, elf64_load(CODE_OFFSET, MIB(1), CODE_BYTES, MIB(1)));
 	machine_init(&m, MIB(2));
@@ -137,6 +143,8 @@ static void test_initrd_refused(void **state)
 	add_initrd(&m, "/i", MIB(3) + 1, 0);
 	expect_refused(&m, -ENOSPC, "initrd '/i': too big: 4 MiB do not fit beside the kernel below 0x800000",
 		       "; the VM has 8 MiB of RAM");
+	m.initrds[0].size_bytes = MIB(9); /* more than there is RAM */
+	expect_refused(&m, -ENOSPC, "initrd '/i': ", "9 MiB do not fit");
 	add_initrd(&m, "/empty", 0, 0);
 	expect_refused(&m, -EINVAL, "initrd '/empty': ", "the file is empty");
 	machine_fini(&m);

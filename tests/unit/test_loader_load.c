@@ -48,6 +48,20 @@ static void test_elf_virtual_entry(void **state)
 	load(&m);
 	assert_int_equal(m.result.entry, MIB(2) + 8);
 	machine_fini(&m);
+
+	blob_put(&blob, offsetof(Elf64_Ehdr, e_entry), &(uint64_t){phdr.p_vaddr}, 8);
+	machine_init(&m, MIB(16));
+	load(&m);
+	assert_int_equal(m.result.entry, MIB(2));
+	machine_fini(&m);
+
+	phdr.p_vaddr = 0; /* a physical entry at the first byte */
+	elf64_put_phdr(&blob, 0, phdr);
+	blob_put(&blob, offsetof(Elf64_Ehdr, e_entry), &(uint64_t){MIB(2)}, 8);
+	machine_init(&m, MIB(16));
+	load(&m);
+	assert_int_equal(m.result.entry, MIB(2));
+	machine_fini(&m);
 }
 
 static void test_e820(void **state)

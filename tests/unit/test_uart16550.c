@@ -405,12 +405,15 @@ static void test_loopback_keeps_waiting_output(void **state)
 	fifo_on(0);
 	chr.room = 0;
 	send("abc");
-	wr(MCR, MCR_LOOP);
+	wr(MCR, MCR_LOOP | MCR_OUT2);
+	wr(IER, IER_ETBEI);
 	send("x");
 	assert_int_equal(rd(LSR), LSR_DR);
+	assert_int_equal(id(), IIR_NONE);
 	writable(SIZE_MAX);
 	assert_sent("abc");
 	assert_int_equal(rd(LSR), LSR_DR | LSR_THRE | LSR_TEMT);
+	assert_int_equal(id(), IIR_THR_EMPTY);
 }
 
 static void test_loopback_modem_lines(void **state)

@@ -1,0 +1,176 @@
+/*
+ * A libvmlet without KVM, for the tests of the command line. Its "guest" is in the kernel's name: "poweroff",
+ * "exit:N" and so on end at once; "echo" writes its input back until it reads 'q' (and says OPEN first, then the end
+ * of its input); "abort" and "segv" are our own bugs; "nokernel", "nokvm" and "nostart" fail.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <vmlet.h>
+
+struct vmlet {
+	struct vmlet_config config;
+	int pipe[2];
+	struct vmlet_result result;
+};
+
+const char *vmlet_version(void)
+{
+	return "0.0.fake";
+}
+
+void vmlet_config_init_sized(struct vmlet_config *config, size_t struct_size)
+{
+	memset(config, 0, struct_size);
+	config->struct_size = struct_size;
+	config->memory_bytes = 256 << 20;
+	config->cpus = 1;
+	config->serial.in_fd = config->serial.out_fd = -1;
+}
+
+static int refuse(struct vmlet_error *error, enum vmlet_error_kind kind, const char *text)
+{
+	error->kind = kind;
+	error->code = -EINVAL;
+	snprintf(error->text, sizeof(error->text), "%s", text);
+	return -EINVAL;
+}
+
+struct vmlet *vmlet_new(const struct vmlet_config *config, struct vmlet_error *error)
+{
+	struct vmlet *vm;
+
+	if (strcmp(config->kernel, "nokernel") == 0) {
+		refuse(error, VMLET_ERROR_CONFIG, "kernel 'nokernel': not\na kernel");
+		return NULL;
+	}
+	if (strcmp(config->kernel, "nokvm") == 0) {
+		refuse(error, VMLET_ERROR_HOST, "open '/dev/kvm': No such file or directory");
+		return NULL;
+	}
+	vm = calloc(1, sizeof(*vm));
+	if (!vm || pipe(vm->pipe) < 0)
+		abort();
+	vm->config = *config;
+	return vm;
+}
+
+int vmlet_start(struct vmlet *vm, struct vmlet_error *error)
+{
+	if (strcmp(vm->config.kernel, "nostart") == 0)
+		return refuse(error, VMLET_ERROR_KVM, "KVM lacks something");
+	return 0;
+}
+
+void vmlet_stop(struct vmlet *vm, uint32_t value)
+{
+	if (write(vm->pipe[1], &value, sizeof(value)) < 0)
+		_exit(99);
+}
+
+int vmlet_press_power_button(struct vmlet *vm)
+{
+	vm->result.end = VMLET_END_POWEROFF;
+	return 0;
+}
+
+const char *vmlet_serial_path(const struct vmlet *vm)
+{
+	(void)vm;
+	return "/dev/pts/fake";
+}
+
+static void put(struct vmlet *vm, const void *data, size_t size)
+{
+	if (write(vm->config.serial.out_fd, data, size) < 0)
+		vm->config.serial.out_fd = -1;
+}
+
+/* False at the end of the input. */
+static int echo_some(struct vmlet *vm)
+{
+	struct vmlet_serial *serial = &vm->config.serial;
+	uint8_t data[16];
+	ssize_t n = read(serial->in_fd, data, sizeof(data));
+	size_t size;
+
+	if (n <= 0)
+		return 0;
+	size = (size_t)n;
+	if (serial->input_filter)
+		size = serial->input_filter(serial->input_filter_ctx, data, size);
+	put(vm, data, size);
+	if (memchr(data, 'q', size))
+		vm->result.end = VMLET_END_POWEROFF;
+	return 1;
+}
+
+static void echo(struct vmlet *vm)
+{
+	struct pollfd fds[2] = {
+		{.fd = vm->pipe[0], .events = POLLIN},
+		{.fd = vm->config.serial.in_fd, .events = POLLIN},
+	};
+
+	put(vm, "OPEN", 4);
+	while (vm->result.end == VMLET_END_NONE) {
+		if (poll(fds, 2, -1) < 0)
+			continue;
+		if (fds[0].revents) {
+			vm->result.end = VMLET_END_STOPPED;
+			if (read(vm->pipe[0], &vm->result.value, 4) != 4)
+				abort();
+		} else if (!echo_some(vm)) {
+			put(vm, "EOF", 3);
+			fds[1].fd = -1;
+		}
+	}
+}
+
+/* The first stop is heard, and then nothing happens. */
+static void hang(struct vmlet *vm)
+{
+	put(vm, "OPEN", 4);
+	for (;;)
+		pause();
+}
+
+int vmlet_run(struct vmlet *vm, struct vmlet_result *result)
+{
+	const char *kernel = vm->config.kernel;
+
+	if (vm->config.log)
+		vm->config.log(vm->config.log_ctx, VMLET_LOG_WARN, "a \033 line");
+	if (strcmp(kernel, "echo") == 0)
+		echo(vm);
+	else if (strcmp(kernel, "hang") == 0)
+		hang(vm);
+	else if (strcmp(kernel, "abort") == 0)
+		abort();
+	else if (strcmp(kernel, "segv") == 0)
+		raise(SIGSEGV);
+	else if (strcmp(kernel, "panic") == 0)
+		vm->result.end = VMLET_END_PANIC;
+	else if (strcmp(kernel, "poweroff") == 0)
+		vm->result.end = VMLET_END_POWEROFF;
+	else if (strncmp(kernel, "exit:", 5) == 0)
+		vm->result = (struct vmlet_result){.end = VMLET_END_DEBUG_EXIT, .value = (uint32_t)atoi(kernel + 5)};
+	else
+		return -EIO;
+	*result = vm->result;
+	return 0;
+}
+
+void vmlet_free(struct vmlet *vm)
+{
+	if (!vm)
+		return;
+	close(vm->pipe[0]);
+	close(vm->pipe[1]);
+	free(vm);
+}
