@@ -182,8 +182,8 @@ static void offer_input(struct chr *chr)
 	if (chr->input_from == chr->input_to || !chr->client.receive)
 		return;
 	atomic_store(&chr->input_waits, true);
-	chr->input_from += chr->client.receive(chr->client.ctx, chr->input + chr->input_from,
-					       chr->input_to - chr->input_from);
+	chr->input_from +=
+		chr->client.receive(chr->client.ctx, chr->input + chr->input_from, chr->input_to - chr->input_from);
 	if (chr->input_from < chr->input_to)
 		return;
 	atomic_store(&chr->input_waits, false);
@@ -208,8 +208,9 @@ static void start_read(struct chr *chr)
 	if (chr->input_from < chr->input_to || !chr->client.receive)
 		return;
 	chr->input_from = chr->input_to = 0;
-	int r = chr->read_polls ? loop_poll(chr->loop, &chr->read_op, chr->in_fd, POLLIN)
-				: loop_read(chr->loop, &chr->read_op, chr->in_fd, chr->input, CHR_INPUT_SIZE, UINT64_MAX);
+	int r = chr->read_polls
+			? loop_poll(chr->loop, &chr->read_op, chr->in_fd, POLLIN)
+			: loop_read(chr->loop, &chr->read_op, chr->in_fd, chr->input, CHR_INPUT_SIZE, UINT64_MAX);
 	if (r < 0)
 		loop_post(chr->loop, &chr->input_task);
 }

@@ -40,10 +40,12 @@ struct chr_filter {
 /* Constructors: NULL with `err` set. Descriptors passed in stay the caller's. `log` is borrowed. [setup] */
 struct chr *chr_null_new(struct err *err);
 struct chr *chr_fd_new(struct loop *loop, const struct log *log, int in_fd, int out_fd, struct chr_filter filter,
-		       struct err *err);                                                    /* -1: none */
-struct chr *chr_file_new(struct loop *loop, const struct log *log, const char *path, struct err *err); /* created, truncated */
+		       struct err *err); /* -1: none */
+struct chr *chr_file_new(struct loop *loop, const struct log *log, const char *path,
+			 struct err *err); /* created, truncated */
 struct chr *chr_pty_new(struct loop *loop, const struct log *log, struct err *err);
-struct chr *chr_unix_new(struct loop *loop, const struct log *log, const char *path, struct err *err); /* listens; one peer at a time */
+struct chr *chr_unix_new(struct loop *loop, const struct log *log, const char *path,
+			 struct err *err); /* listens; one peer at a time */
 
 /* Stops and frees; waits for operations in flight by running the loop. [loop, or setup before it runs] */
 void chr_free(struct chr *chr);

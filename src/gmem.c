@@ -19,8 +19,8 @@ static int map_regions(struct gmem *gmem, struct err *err)
 	for (unsigned i = 0; i < gmem->region_count; i++) {
 		struct gmem_region *region = &gmem->regions[i];
 		/* NORESERVE: overcommit is the user's choice, as it is for every other memory of a VM. */
-		void *host = mmap(NULL, region->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, gmem->fd,
-				  (off_t)offset);
+		void *host = mmap(NULL, region->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+				  gmem->fd, (off_t)offset);
 		if (host == MAP_FAILED)
 			return err_set(err, -errno, "guest memory: map %llu MiB: %s",
 				       (unsigned long long)(region->size_bytes >> 20), err_name(errno));

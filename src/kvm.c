@@ -30,7 +30,8 @@ static const char *open_hint(int code)
 		return " (join the group that owns it: usermod -aG kvm $USER, then log in again)";
 	case -ENODEV:
 	case -ENXIO:
-		return " (the module is loaded, but the CPU's virtualization is off: enable VT-x or SVM in the firmware)";
+		return " (the module is loaded, but the CPU's virtualization is off: enable VT-x or SVM in the "
+		       "firmware)";
 	default:
 		return "";
 	}

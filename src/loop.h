@@ -72,7 +72,8 @@ void loop_unpost(struct loop *loop, struct loop_task *task);
  */
 void loop_wake(struct loop *loop);
 
-/* Arm (or re-arm) for an absolute CLOCK_MONOTONIC time; disarm. After a disarm on the loop thread, fn is not called. [any] */
+/* Arm (or re-arm) for an absolute CLOCK_MONOTONIC time; disarm. After a disarm on the loop thread, fn is not called.
+ * [any] */
 void loop_timer_arm(struct loop *loop, struct loop_timer *timer, uint64_t deadline_ns);
 void loop_timer_disarm(struct loop *loop, struct loop_timer *timer);
 

@@ -96,7 +96,8 @@ static void handle_fail_entry(struct vcpu *vcpu)
 {
 	dump(vcpu);
 	vm_end(vcpu->vm, VM_END_KVM_ERROR, 0,
-	       "the CPU refused to enter vCPU %u (KVM_EXIT_FAIL_ENTRY, hardware reason %#llx); the kernel's log may say more",
+	       "the CPU refused to enter vCPU %u (KVM_EXIT_FAIL_ENTRY, hardware reason %#llx); the kernel's log may "
+	       "say more",
 	       vcpu->index, (unsigned long long)vcpu->run->fail_entry.hardware_entry_failure_reason);
 }
 
@@ -157,8 +158,9 @@ static void run_once(struct vcpu *vcpu)
 	} else {
 		dump(vcpu);
 		vm_end(vcpu->vm, VM_END_KVM_ERROR, 0, "KVM_RUN of vCPU %u: %s%s", vcpu->index, err_name(r),
-		       r == -EFAULT ? " (guest memory that the host cannot provide: was a kernel or initrd file cut short?)"
-				    : "");
+		       r == -EFAULT
+			       ? " (guest memory that the host cannot provide: was a kernel or initrd file cut short?)"
+			       : "");
 	}
 }
 

@@ -22,8 +22,8 @@ static int register_memory(struct vm *vm)
 		int r = kvm_ioctl(vm->kvm.vm_fd, KVM_SET_USER_MEMORY_REGION, &slot);
 		if (r < 0)
 			return err_kvm(&vm->slots_err, r, "KVM_SET_USER_MEMORY_REGION: %llu MiB at %#llx: %s",
-				       (unsigned long long)(region->size_bytes >> 20),
-				       (unsigned long long)region->base, err_name(r));
+				       (unsigned long long)(region->size_bytes >> 20), (unsigned long long)region->base,
+				       err_name(r));
 	}
 	return 0;
 }

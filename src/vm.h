@@ -43,9 +43,9 @@ struct vm_end {
 
 struct vm {
 	struct kvm kvm;
-	struct gmem *gmem;   /* borrowed */
+	struct gmem *gmem; /* borrowed */
 	const struct log *log;
-	struct loop *loop;   /* woken when the VM ends */
+	struct loop *loop; /* woken when the VM ends */
 	struct bus pio, mmio;
 
 	pthread_t slots_thread; /* registers RAM with KVM while the rest of the set-up goes on */

@@ -20,7 +20,7 @@ struct board_config {
 	enum boot_protocol protocol;
 	const char *cpu_features;
 	unsigned cpu_count;
-	struct chr *serial; /* COM1; borrowed */
+	struct chr *serial;   /* COM1; borrowed */
 	struct chr *debugcon; /* debug console; borrowed */
 };
 

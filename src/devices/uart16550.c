@@ -7,7 +7,7 @@
 #include "devices/uart16550_regs.h"
 #include "util.h"
 
-enum { FIFO_SIZE = 16, DIVISOR_9600 = 12 };
+enum { FIFO_SIZE = 16, DIVISOR_9600 = 12, LISTENING_POLLS = 8 };
 
 struct received {
 	uint8_t data;
@@ -28,6 +28,7 @@ struct uart16550 {
 	bool timeout_pending; /* characters wait, fewer than the trigger level */
 	bool receives_break;
 	bool input_refused; /* the back end waits for chr_accept_input */
+	unsigned polls;     /* of LSR, in vain; stays at LISTENING_POLLS */
 	bool irq_level;
 
 	unsigned rx_head, rx_count;
@@ -81,13 +82,12 @@ static uint8_t interrupt_id(const struct uart16550 *u)
 }
 
 /*
- * On a PC the chip's interrupt pin reaches the interrupt controller only through a gate that OUT2 opens.
- * Drivers know ("most PC UARTs need OUT2"), and one that wants silence may rely on it. The gate looks at the
- * register bit, as in Super I/O chips: loopback mode, which turns the OUT2 pin off, does not close it.
+ * On a PC, OUT2 opens a gate between the chip's interrupt pin and the interrupt controller. Virtual machines
+ * have no such gate, and kernels that were written on them (xv6) leave OUT2 alone; a PC's drivers set it.
  */
 static void irq_update(struct uart16550 *u)
 {
-	bool level = (u->mcr & MCR_OUT2) && interrupt_id(u) != IIR_NONE;
+	bool level = interrupt_id(u) != IIR_NONE;
 
 	if (level == u->irq_level)
 		return;
@@ -127,12 +127,22 @@ static void rx_push(struct uart16550 *u, uint8_t data, uint8_t errors)
 }
 
 /*
+ * Input is held back until the guest shows that it listens: by RTS, as on a line with flow control, by its
+ * interrupt, or by asking LSR again and again. Drivers clear the FIFO and read a byte away when they start, and
+ * what a person or a script has typed before that would be lost.
+ */
+static bool listening(const struct uart16550 *u)
+{
+	return !loopback(u) && ((u->mcr & MCR_RTS) || (u->ier & IER_ERBFI) || u->polls == LISTENING_POLLS);
+}
+
+/*
  * Asked for only after a refusal, and only when half the FIFO is free, so that a long paste does not wake the
  * loop for every byte. A guest never waits for this: while bytes are left, it has them to read.
  */
 static void rx_accept_input(struct uart16550 *u)
 {
-	if (!u->input_refused || loopback(u) || u->rx_count > fifo_size(u) / 2)
+	if (!u->input_refused || !listening(u) || u->rx_count > fifo_size(u) / 2)
 		return;
 	u->input_refused = false;
 	chr_accept_input(u->chr);
@@ -160,14 +170,14 @@ static uint8_t rbr_read(struct uart16550 *u)
 	return data;
 }
 
-/* [loop] In loopback mode the receiver is cut off from the line: input waits. */
+/* [loop] */
 static size_t uart16550_receive(void *ctx, const uint8_t *data, size_t size_bytes)
 {
 	struct uart16550 *u = ctx;
 	size_t taken = 0;
 
 	device_lock(&u->dev);
-	while (!loopback(u) && taken < size_bytes && u->rx_count < fifo_size(u))
+	while (listening(u) && taken < size_bytes && u->rx_count < fifo_size(u))
 		rx_push(u, data[taken++], 0);
 	u->input_refused = taken < size_bytes;
 	irq_update(u);
@@ -221,6 +231,8 @@ static void thr_write(struct uart16550 *u, uint8_t data)
 {
 	u->thre_pending = false;
 	irq_update(u);
+	if (u->polls < LISTENING_POLLS)
+		u->polls = 0; /* it asked for room to send */
 	if (loopback(u))
 		tx_loop_back(u, data);
 	else
@@ -306,6 +318,9 @@ static uint8_t lsr_read(struct uart16550 *u)
 {
 	unsigned lsr = u->line_errors;
 
+	if (u->rx_count == 0 && u->polls < LISTENING_POLLS)
+		u->polls++;
+	rx_accept_input(u);
 	lsr |= u->rx_count > 0 ? LSR_DR : 0;
 	lsr |= u->tx_count == 0 ? LSR_THRE | LSR_TEMT : 0;
 	lsr |= fifo_enabled(u) && rx_has_errors(u) ? LSR_FIFO_ERROR : 0;
@@ -326,6 +341,7 @@ static void ier_write(struct uart16550 *u, uint8_t value)
 	if ((value & ~u->ier & IER_ETBEI) && u->tx_count == 0)
 		u->thre_pending = true;
 	u->ier = value & IER_MASK;
+	rx_accept_input(u);
 }
 
 /* Section 8.5: the other bits count only together with bit 0, and a change of bit 0 clears both FIFOs. */
@@ -336,7 +352,7 @@ static void fcr_write(struct uart16550 *u, uint8_t value)
 
 	u->fcr = enable ? value & (FCR_FIFO_ENABLE | FCR_TRIGGER) : 0;
 	if (toggled || (enable && (value & FCR_RCVR_RESET)))
-		u->rx_count = 0;
+		u->rx_count = u->polls = 0;
 	if (toggled || (enable && (value & FCR_XMIT_RESET)))
 		tx_clear(u);
 	rx_update_timeout(u);

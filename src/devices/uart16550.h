@@ -3,8 +3,8 @@
  *
  * Output goes straight to the character back end; what it refuses waits in the 16-byte transmit FIFO with
  * LSR.THRE clear, so a guest that follows the register protocol loses nothing however slow the host is.
- * Input is taken only as far as the receive FIFO has room. The modem lines report a peer that is always
- * there (CTS, DSR, DCD). As on a PC, MCR.OUT2 must be set for interrupts to reach the interrupt line.
+ * Input is taken only as far as the receive FIFO has room, and from the moment on that the guest listens (RTS,
+ * the receive interrupt, or polling). The modem lines report a peer that is always there (CTS, DSR, DCD).
  *
  * There is no baud rate and no clock: a byte takes no time, and the character timeout, which says that the
  * receive FIFO holds less than its trigger level and nothing more is coming, is indicated at once.

@@ -45,7 +45,7 @@ struct chr {
 
 	struct queue rx, tx;
 	uint8_t ier, lcr, mcr, next_input;
-	unsigned trigger;
+	unsigned trigger, polls;
 	bool fifo, receives_break;
 };
 
@@ -87,6 +87,12 @@ static bool looping(const struct chr *m)
 	return m->mcr & MCR_LOOP;
 }
 
+/* RTS, the receive interrupt, or eight looks at LSR in vain. */
+static bool listening(const struct chr *m)
+{
+	return !looping(m) && ((m->mcr & MCR_RTS) || (m->ier & IER_ERBFI) || m->polls >= 8);
+}
+
 static unsigned capacity(const struct chr *m)
 {
 	return m->fifo ? 16 : 1;
@@ -117,13 +123,15 @@ static void model_fcr(struct chr *m, uint8_t value)
 	m->fifo = enable;
 	m->trigger = enable ? (const unsigned[]){1, 4, 8, 14}[value >> FCR_TRIGGER_SHIFT] : 1;
 	if (toggled || (enable && (value & FCR_RCVR_RESET)))
-		m->rx.count = 0;
+		m->rx.count = m->polls = 0;
 	if (toggled || (enable && (value & FCR_XMIT_RESET)))
 		m->tx.count = 0;
 }
 
 static void model_thr(struct chr *m, uint8_t value)
 {
+	if (m->polls < 8)
+		m->polls = 0;
 	if (!looping(m) && m->tx.count < capacity(m))
 		queue_push(&m->tx, value);
 	else if (looping(m) && !(m->lcr & LCR_SET_BREAK))
@@ -149,16 +157,16 @@ static void model_write(struct chr *m, unsigned reg, uint8_t value)
 
 /* --- steps --- */
 
-/* The line is up if this source is pending: it is enabled and the gate is open. */
+/* The line is up if this source is pending and enabled. */
 static void assert_interrupts(const struct chr *m, uint8_t source)
 {
-	assert(m->irq_level || !(m->ier & source) || !(m->mcr & MCR_OUT2));
+	assert(m->irq_level || !(m->ier & source));
 }
 
 /* The source came anew, and an edge-triggered guest saw it; unless another source held the line up. */
 static void assert_edge(const struct chr *m, uint8_t source, unsigned rises_before)
 {
-	assert(m->irq_rises > rises_before || m->ier != source || !(m->mcr & MCR_OUT2));
+	assert(m->irq_rises > rises_before || m->ier != source);
 }
 
 static void step_read(struct chr *m, unsigned reg)
@@ -166,6 +174,9 @@ static void step_read(struct chr *m, unsigned reg)
 	bool dlab = m->lcr & LCR_DLAB;
 	unsigned rises = m->irq_rises;
 	uint8_t value = (uint8_t)device_read(m->uart, reg, 1);
+
+	if (reg == LSR && m->rx.count == 0)
+		m->polls++;
 
 	if (reg == RBR_THR && !dlab && m->rx.count > 0) {
 		assert(value == queue_pop(&m->rx));
@@ -202,7 +213,7 @@ static void step_write(struct chr *m, unsigned reg, uint8_t value)
 
 static void step_receive(struct chr *m, unsigned offered)
 {
-	size_t room = looping(m) ? 0 : capacity(m) - m->rx.count;
+	size_t room = listening(m) ? capacity(m) - m->rx.count : 0;
 	uint8_t data[32];
 	size_t taken;
 
@@ -234,7 +245,7 @@ static void check_line(struct chr *m)
 		unsigned iir = (unsigned)device_read(m->uart, IIR_FCR, 1), id = iir & ~IIR_FIFOS_ENABLED;
 
 		assert((iir & IIR_FIFOS_ENABLED) == (m->fifo ? IIR_FIFOS_ENABLED : 0));
-		assert(level == ((m->mcr & MCR_OUT2) && id != IIR_NONE));
+		assert(level == (id != IIR_NONE));
 		assert(id != IIR_THR_EMPTY || (i == 0 && (m->ier & IER_ETBEI) && m->tx.count == 0));
 		assert(id != IIR_CHARACTER_TIMEOUT || m->fifo);
 		if (id != IIR_THR_EMPTY)
@@ -247,7 +258,7 @@ static void check_always(const struct chr *m)
 	if (m->rx.count > 0)
 		assert_interrupts(m, IER_ERBFI);
 	/* A guest that has read all there was gets more. */
-	assert(!m->input_refused || m->rx.count > 0 || looping(m));
+	assert(!m->input_refused || m->rx.count > 0 || !listening(m));
 }
 
 static void step(struct chr *m, uint8_t op, uint8_t arg)

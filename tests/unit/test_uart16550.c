@@ -57,7 +57,7 @@ static void irq_fake_set(void *ctx, unsigned line, bool level)
 
 static struct device *uart;
 
-static int setup(void **state)
+static int setup_fresh(void **state)
 {
 	struct irq_line line = {irq_fake_set, &irq, 4};
 
@@ -67,6 +67,15 @@ static int setup(void **state)
 	chr.room = SIZE_MAX;
 	uart = uart16550_new(line, &chr, NULL);
 	return uart ? 0 : -1;
+}
+
+/* A guest that listens. */
+static int setup(void **state)
+{
+	int r = setup_fresh(state);
+	if (r == 0)
+		device_write(uart, MCR, 1, MCR_RTS);
+	return r;
 }
 
 static int teardown(void **state)
@@ -547,19 +556,53 @@ static void test_fcr_clears(void **state)
 	assert_sent("");
 }
 
-static void test_out2_gates_the_line(void **state)
+/* Kernels written on virtual machines use interrupts without it. */
+static void test_out2_is_no_gate(void **state)
 {
 	(void)state;
-	wr(IER, IER_ETBEI | IER_ERBFI);
-	receive("a", 1);
-	assert_false(irq.level);
-	assert_int_equal(id(), IIR_DATA_AVAILABLE); /* pending all the same */
-	wr(MCR, MCR_OUT2);
-	assert_true(irq.level);
 	wr(MCR, 0);
-	assert_false(irq.level);
-	wr(MCR, MCR_OUT2);
-	assert_int_equal(irq.rises, 2);
+	wr(IER, IER_ERBFI);
+	receive("a", 1);
+	assert_true(irq.level);
+}
+
+/* What was typed before the guest's driver started is not lost to the driver's cleaning up. */
+static void test_input_waits_until_the_guest_listens(void **state)
+{
+	(void)state;
+	assert_int_equal(receive("typed early", 11), 0);
+	fifo_on(0);
+	wr(IIR_FCR, FCR_FIFO_ENABLE | FCR_RCVR_RESET);
+	rd(LSR);
+	rd(RBR_THR);
+	assert_int_equal(chr.accepts, 0);
+	wr(MCR, MCR_DTR | MCR_RTS);
+	assert_int_equal(chr.accepts, 1);
+	assert_int_equal(receive("typed early", 11), 11);
+}
+
+static void test_input_comes_with_the_receive_interrupt(void **state)
+{
+	(void)state;
+	assert_int_equal(receive("x", 1), 0);
+	wr(IER, IER_ERBFI);
+	assert_int_equal(chr.accepts, 1);
+	assert_int_equal(receive("x", 1), 1);
+}
+
+static void test_input_comes_to_a_guest_that_polls(void **state)
+{
+	(void)state;
+	assert_int_equal(receive("x", 1), 0);
+	for (int i = 0; i < 100; i++) { /* this one looks only whether it may send */
+		rd(LSR);
+		send("o");
+	}
+	assert_int_equal(chr.accepts, 0);
+	for (int i = 0; i < 100; i++)
+		rd(LSR);
+	assert_int_equal(chr.accepts, 1);
+	assert_int_equal(receive("x", 1), 1);
 }
 
 /* The questions that Linux's 8250 driver asks before it believes in a 16550A. */
@@ -590,9 +633,10 @@ static void test_linux_probe(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)  cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define FRESH(name) cmocka_unit_test_setup_teardown(name, setup_fresh, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_reset_values),
+		FRESH(test_reset_values),
 		TEST(test_plain_registers),
 		TEST(test_sends_at_once),
 		TEST(test_thre_interrupt),
@@ -614,7 +658,10 @@ int main(void)
 		TEST(test_break),
 		TEST(test_priorities),
 		TEST(test_fcr_clears),
-		TEST(test_out2_gates_the_line),
+		TEST(test_out2_is_no_gate),
+		FRESH(test_input_waits_until_the_guest_listens),
+		FRESH(test_input_comes_with_the_receive_interrupt),
+		FRESH(test_input_comes_to_a_guest_that_polls),
 		TEST(test_linux_probe),
 	};
 

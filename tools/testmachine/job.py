@@ -62,7 +62,8 @@ def attempt(job, state, cpus):
         for disk in disks:
             stack.callback(os.close, disk)
         machine = stack.enter_context(
-            Machine(state.kernel, state.initramfs, state.ram, ram_shared=False, cpus=cpus, disks=disks, incoming=True))
+            Machine(state.qemu, state.kernel, state.initramfs, state.ram, ram_shared=False, cpus=cpus, disks=disks,
+                    incoming=True))
         if job.console:
             stack.callback(lambda: write_text(job.console, machine.console()))
         tar_bytes = pack(job, disks[0])

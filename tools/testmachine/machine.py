@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 
@@ -14,13 +13,6 @@ KERNEL_ARGUMENTS = "console=ttyS0 panic=-1 quiet cryptomgr.notests mitigations=o
 
 class MachineFailure(Exception):
     """The test machine itself failed; says why in a sentence."""
-
-
-def find_qemu():
-    qemu = shutil.which("qemu-system-x86_64")
-    if not qemu:
-        raise MachineFailure("there is no qemu-system-x86_64; install the packages in tools/testmachine/packages")
-    return qemu
 
 
 def new_disk():
@@ -41,12 +33,13 @@ def receive(sock, count):
 class Machine:
     """A running QEMU. Use it in a with statement: however that ends, QEMU is gone after it.
 
+    qemu        the program
     ram         path of the file that is its memory
     ram_shared  whether it changes the file, or a private copy
     disks       two file descriptors, see new_disk()
     """
 
-    def __init__(self, kernel, initramfs, ram, ram_shared, cpus, disks, incoming=False):
+    def __init__(self, qemu, kernel, initramfs, ram, ram_shared, cpus, disks, incoming=False):
         self.cpus = cpus
         self._console = os.memfd_create("testmachine-console")
         self._stderr = os.memfd_create("testmachine-stderr")
@@ -55,7 +48,7 @@ class Machine:
         for name in (*PORTS, "qmp"):
             self.ports[name], far_ends[name] = socket.socketpair()
         self.qmp = Qmp(self.ports.pop("qmp"), self)
-        arguments = [find_qemu(), *self._board(), *self._memory(ram, ram_shared), *self._boot(kernel, initramfs)]
+        arguments = [str(qemu), *self._board(), *self._memory(ram, ram_shared), *self._boot(kernel, initramfs)]
         arguments += self._disks(disks) + self._wires(far_ends)
         if incoming:
             arguments += ["-incoming", "defer"]
@@ -80,9 +73,8 @@ class Machine:
         os.close(self._stderr)
 
     def _board(self):
-        # Other CPU models, and the board microvm, hang now and then with guests inside them; and this
-        # QEMU does not intercept XSETBV in the inner guest, so it must not have XSAVE.
-        return ["-M", "pc,memory-backend=ram", "-accel", "tcg,thread=multi", "-cpu", "EPYC,+svm,+npt,-xsave",
+        # Other CPU models, and the board microvm, hang now and then with guests inside them.
+        return ["-M", "pc,memory-backend=ram", "-accel", "tcg,thread=multi", "-cpu", "EPYC,+svm,+npt",
                 "-smp", str(self.cpus), "-nodefaults", "-no-reboot", "-display", "none", "-no-user-config"]
 
     @staticmethod

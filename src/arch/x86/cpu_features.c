@@ -5,7 +5,8 @@
 
 #include "util.h"
 
-/* Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E; KVM's own leaf: Linux Documentation/virt/kvm/x86/cpuid.rst. */
+/* Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E; KVM's own leaf: Linux Documentation/virt/kvm/x86/cpuid.rst.
+ */
 static const struct cpu_feature FEATURES[] = {
 	{"pni", 0x1, 0, CPUID_ECX, 0},
 	{"sse3", 0x1, 0, CPUID_ECX, 0},

@@ -42,7 +42,7 @@ static size_t read_code(int vcpu_fd, const struct gmem *gmem, uint8_t ret_code[C
 
 static void dump_code(int vcpu_fd, const struct gmem *gmem, const struct log *log)
 {
-	uint8_t code[CODE_BYTES];
+	uint8_t code[CODE_BYTES] = {0};
 	size_t size = read_code(vcpu_fd, gmem, code);
 	char text[CODE_BYTES * 3 + 1] = "";
 	for (size_t i = 0; i < size; i++)
@@ -92,7 +92,8 @@ static const char *feature_hint(const uint8_t *code, size_t size)
 	if (i >= size)
 		return NULL;
 	if (code[i] == 0xc4 || code[i] == 0xc5)
-		return "this host's KVM may be software-only: try --cpu-features -avx,-avx2,-bmi1,-bmi2, or another host";
+		return "this host's KVM may be software-only: try --cpu-features -avx,-avx2,-bmi1,-bmi2, or another "
+		       "host";
 	if (i + 2 >= size || code[i] != 0x0f)
 		return NULL;
 
@@ -106,7 +107,8 @@ static const char *feature_hint(const uint8_t *code, size_t size)
 
 const char *cpu_internal_error_hint(int vcpu_fd, const struct gmem *gmem)
 {
-	uint8_t code[CODE_BYTES];
+	uint8_t code[CODE_BYTES] = {0};
 	const char *hint = feature_hint(code, read_code(vcpu_fd, gmem, code));
-	return hint ? hint : "if this host's KVM is software-only (no VMX or SVM), try a host with hardware virtualization";
+	return hint ? hint
+		    : "if this host's KVM is software-only (no VMX or SVM), try a host with hardware virtualization";
 }

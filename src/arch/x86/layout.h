@@ -11,8 +11,8 @@ enum {
 	LAYOUT_CMDLINE = 0x20000,
 	LAYOUT_CMDLINE_SIZE = 0x10000,
 
-	LAYOUT_EBDA = 0x9fc00,     /* end of conventional memory */
-	LAYOUT_ACPI = 0xe0000,     /* the BIOS area, where an RSDP is looked for */
+	LAYOUT_EBDA = 0x9fc00, /* end of conventional memory */
+	LAYOUT_ACPI = 0xe0000, /* the BIOS area, where an RSDP is looked for */
 	LAYOUT_ACPI_SIZE = 0x20000,
 	LAYOUT_HIGH_RAM = 0x100000,
 };
