@@ -46,7 +46,7 @@ static int fail(const struct image *image, int rc, struct err *err)
 
 int kernel_probe(const struct image *kernel, enum boot_protocol protocol, enum kernel_kind *ret_kind, struct err *err)
 {
-	struct kernel_file file;
+	struct kernel_file file = {0};
 	int rc = parse(kernel, protocol, &file, err);
 	if (rc < 0)
 		return fail(kernel, rc, err);
@@ -118,7 +118,7 @@ static void write_info(const struct load_plan *plan, const struct kernel_file *k
 /* All is checked and placed before the first byte of guest memory is written. */
 int kernel_load(const struct load_plan *plan, struct load_result *ret_result, struct err *err)
 {
-	struct kernel_file kernel;
+	struct kernel_file kernel = {0};
 	struct place place;
 	struct initrd initrd;
 

@@ -181,7 +181,14 @@ static int load(struct board *board, const struct board_config *config, struct l
 		.map = map,
 		.map_count = fill_memory_map(board->vm->gmem, map),
 		.low_ram_end = low_ram_end(board->vm->gmem),
-		.area = {LAYOUT_BOOT_PARAMS, LAYOUT_CMDLINE, LAYOUT_CMDLINE_SIZE},
+		.area =
+			{
+				.boot_params = LAYOUT_BOOT_PARAMS,
+				.cmdline = LAYOUT_CMDLINE,
+				.cmdline_size_bytes = LAYOUT_CMDLINE_SIZE,
+				.reserved = LAYOUT_GDT,
+				.reserved_size_bytes = LAYOUT_PAGE_TABLES_END - LAYOUT_GDT,
+			},
 		.acpi_rsdp = LAYOUT_ACPI,
 		.kernel = config->kernel,
 		.initrds = config->initrds,
