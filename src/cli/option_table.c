@@ -66,6 +66,27 @@ static int apply_cpu_features(struct options *options, const char *value)
 	return value_join(&options->cpu_features, ',', value);
 }
 
+/* A place for characters: file=PATH, unix=PATH, or one of `choices`. */
+static int apply_place(const char *value, const struct value_choice *choices, enum vmlet_serial_kind *kind,
+		       const char **path)
+{
+	int choice;
+
+	if (strncmp(value, "file=", 5) == 0 && value[5] != '\0') {
+		*kind = VMLET_SERIAL_FILE;
+		*path = value + 5;
+	} else if (strncmp(value, "unix=", 5) == 0 && value[5] != '\0') {
+		*kind = VMLET_SERIAL_UNIX;
+		*path = value + 5;
+	} else if (value_choice(value, choices, &choice) == 0) {
+		*kind = (enum vmlet_serial_kind)choice;
+		*path = NULL;
+	} else {
+		return -EINVAL;
+	}
+	return 0;
+}
+
 static int apply_serial(struct options *options, const char *value)
 {
 	static const struct value_choice choices[] = {
@@ -74,21 +95,19 @@ static int apply_serial(struct options *options, const char *value)
 		{"pty", VMLET_SERIAL_PTY},
 		{NULL, 0},
 	};
-	int kind;
 
-	if (strncmp(value, "file=", 5) == 0 && value[5] != '\0') {
-		options->serial = VMLET_SERIAL_FILE;
-		options->serial_path = value + 5;
-	} else if (strncmp(value, "unix=", 5) == 0 && value[5] != '\0') {
-		options->serial = VMLET_SERIAL_UNIX;
-		options->serial_path = value + 5;
-	} else if (value_choice(value, choices, &kind) == 0) {
-		options->serial = (enum vmlet_serial_kind)kind;
-		options->serial_path = NULL;
-	} else {
-		return -EINVAL;
-	}
-	return 0;
+	return apply_place(value, choices, &options->serial, &options->serial_path);
+}
+
+static int apply_debugcon(struct options *options, const char *value)
+{
+	static const struct value_choice choices[] = {
+		{"stderr", VMLET_SERIAL_FD},
+		{"null", VMLET_SERIAL_NULL},
+		{NULL, 0},
+	};
+
+	return apply_place(value, choices, &options->debugcon, &options->debugcon_path);
 }
 
 static int apply_boot(struct options *options, const char *value)
@@ -164,6 +183,8 @@ const struct option_spec options_table[] = {
 	 "a list such as +avx2,-x2apic", apply_cpu_features},
 	{"serial", 0, "WHERE", "stdio (the default), null, pty, file=PATH, unix=PATH",
 	 "stdio, null, pty, file=PATH or unix=PATH", apply_serial},
+	{"debugcon", 0, "WHERE", "ports 0xe9, 0x402: null (default), stderr, file=PATH",
+	 "null, stderr, file=PATH or unix=PATH", apply_debugcon},
 	{"boot", 0, "HOW", "auto, linux64 or pvh; default auto", "auto, linux64 or pvh", apply_boot},
 	{"on-reboot", 0, "WHAT", "exit or restart; default exit", "exit or restart", apply_on_reboot},
 	{"log-level", 0, "LEVEL", "error, warn, info or debug; default warn", "error, warn, info or debug",

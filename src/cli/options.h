@@ -33,6 +33,8 @@ struct options {
 	enum vmlet_on_reboot on_reboot;
 	enum vmlet_serial_kind serial; /* VMLET_SERIAL_FD: standard input and output */
 	const char *serial_path;
+	enum vmlet_serial_kind debugcon; /* VMLET_SERIAL_FD: standard error */
+	const char *debugcon_path;
 	enum vmlet_log_level log_level;
 	const char *log_path; /* NULL: standard error */
 };

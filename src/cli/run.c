@@ -99,6 +99,10 @@ static void fill_config(struct session *session, struct vmlet_config *config)
 	config->serial.path = options->serial_path;
 	if (options->serial == VMLET_SERIAL_FD)
 		fill_stdio(session, &config->serial);
+	config->debugcon.kind = options->debugcon;
+	config->debugcon.path = options->debugcon_path;
+	if (options->debugcon == VMLET_SERIAL_FD)
+		config->debugcon.out_fd = fd_if_open_for(STDERR_FILENO, O_RDONLY);
 	config->log_level = options->log_level;
 	config->log = log_sink_write;
 	config->log_ctx = &session->log;

@@ -101,6 +101,25 @@ static void test_every_option(void **state)
 	options_free(&o);
 }
 
+static void test_debugcon(void **state)
+{
+	struct options o;
+	struct cli_error error;
+
+	(void)state;
+	assert_int_equal(PARSE(&o, &error, "run", "-kK"), 0);
+	assert_int_equal(o.debugcon, VMLET_SERIAL_NULL);
+	options_free(&o);
+	assert_int_equal(PARSE(&o, &error, "run", "-kK", "--debugcon=stderr"), 0);
+	assert_int_equal(o.debugcon, VMLET_SERIAL_FD);
+	options_free(&o);
+	assert_int_equal(PARSE(&o, &error, "run", "-kK", "--debugcon", "file=log"), 0);
+	assert_int_equal(o.debugcon, VMLET_SERIAL_FILE);
+	assert_string_equal(o.debugcon_path, "log");
+	options_free(&o);
+	REFUSED("--debugcon", "pty", "--debugcon", "'pty'", "stderr");
+}
+
 static void test_serial_kinds(void **state)
 {
 	static const struct {
@@ -244,15 +263,11 @@ static void test_suggestions(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_all_spellings),
-		cmocka_unit_test(test_every_option),
-		cmocka_unit_test(test_serial_kinds),
-		cmocka_unit_test(test_repeated_options_add_up),
-		cmocka_unit_test(test_impossible_values),
-		cmocka_unit_test(test_missing_values),
-		cmocka_unit_test(test_unknown_options),
-		cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_defaults),          cmocka_unit_test(test_all_spellings),
+		cmocka_unit_test(test_every_option),      cmocka_unit_test(test_serial_kinds),
+		cmocka_unit_test(test_debugcon),          cmocka_unit_test(test_repeated_options_add_up),
+		cmocka_unit_test(test_impossible_values), cmocka_unit_test(test_missing_values),
+		cmocka_unit_test(test_unknown_options),   cmocka_unit_test(test_commands),
 		cmocka_unit_test(test_suggestions),
 	};
 
