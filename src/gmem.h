@@ -44,6 +44,12 @@ int gmem_write(struct gmem *gmem, gpa_t gpa, const void *data, size_t size_bytes
 int gmem_fill(struct gmem *gmem, gpa_t gpa, uint8_t byte, size_t size_bytes);
 
 /*
+ * gmem_read for diagnostics: -EFAULT also where the host cannot give the page any more (a kernel file that was
+ * cut short while it was mapped), instead of SIGBUS. [any]
+ */
+int gmem_peek(const struct gmem *gmem, gpa_t gpa, void *ret_data, size_t size_bytes);
+
+/*
  * Load `size_bytes` at `offset` of the open regular file `fd` to `gpa`: by mapping where file offset and
  * guest address agree within a page and it is worth it, by reading elsewhere. 0; -EFAULT when the range is
  * not RAM; -ENODATA when the file ends early; -errno of the failed call. [setup]

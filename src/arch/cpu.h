@@ -13,6 +13,9 @@ int cpu_features_check(const char *features, struct err *err);
 struct cpu_model *cpu_model_new(const struct kvm *kvm, unsigned cpu_count, const char *features, struct err *err);
 void cpu_model_free(struct cpu_model *model);
 
+/* How wide a guest-physical address is, in bits. */
+unsigned cpu_model_address_bits(const struct cpu_model *model);
+
 /* Give vCPU `index` its CPUID, MSRs and local APIC as after firmware. [setup] */
 int cpu_init(const struct cpu_model *model, int vcpu_fd, unsigned index, const struct log *log, struct err *err);
 

@@ -37,9 +37,11 @@ unsigned board_max_cpus(void)
 
 int board_memory_layout(uint64_t memory_bytes, struct gmem_region *ret_regions, unsigned *ret_count, struct err *err)
 {
-	if (memory_bytes > UINT64_MAX - LAYOUT_HOLE_END)
-		return err_config(err, -EINVAL, "%llu MiB of memory: more than any address reaches",
-				  (unsigned long long)(memory_bytes >> 20));
+	/* KVM_MEM_MAX_NR_PAGES: a slot has fewer than 2^31 pages. */
+	const uint64_t max_bytes = GIB(8191);
+	if (memory_bytes > max_bytes)
+		return err_config(err, -EINVAL, "%llu MiB of memory: a machine has at most %llu GiB",
+				  (unsigned long long)(memory_bytes >> 20), (unsigned long long)(max_bytes >> 30));
 	uint64_t low = min_u64(memory_bytes, LAYOUT_HOLE_START);
 	ret_regions[0] = (struct gmem_region){.base = 0, .size_bytes = low};
 	ret_regions[1] = (struct gmem_region){.base = LAYOUT_HOLE_END, .size_bytes = memory_bytes - low};
@@ -201,13 +203,30 @@ static int load(struct board *board, const struct board_config *config, struct l
 
 /* --- life ---------------------------------------------------------------------------------------------- */
 
+static int check_memory_is_addressable(const struct gmem *gmem, const struct cpu_model *model, struct err *err)
+{
+	const struct gmem_region *last = &gmem->regions[gmem->region_count - 1];
+	unsigned bits = cpu_model_address_bits(model);
+	if ((last->base + last->size_bytes - 1) >> bits == 0)
+		return 0;
+	return err_config(err, -EINVAL, "%llu MiB of memory: more than this CPU's %u address bits reach",
+			  (unsigned long long)(gmem_size_bytes(gmem) >> 20), bits);
+}
+
 static int add_cpus(struct board *board, const struct board_config *config, struct err *err)
 {
 	struct vm *vm = board->vm;
 	struct cpu_model *model = cpu_model_new(&vm->kvm, config->cpu_count, config->cpu_features, err);
 	if (!model)
 		return err->code;
-	int r = vm_create_vcpus(vm, config->cpu_count, err);
+	int r = check_memory_is_addressable(vm->gmem, model, err);
+	/* A slot that comes after the interrupt controllers waits for their grace period, not only for its own. */
+	if (r == 0)
+		r = vm_finish_memory(vm, err);
+	if (r == 0)
+		r = irqchip_create(&vm->kvm, err);
+	if (r == 0)
+		r = vm_create_vcpus(vm, config->cpu_count, err);
 	for (unsigned i = 0; r == 0 && i < config->cpu_count; i++)
 		r = cpu_init(model, vm->vcpus[i].fd, i, vm->log, err);
 	cpu_model_free(model);
@@ -217,15 +236,13 @@ static int add_cpus(struct board *board, const struct board_config *config, stru
 static int bring_up(struct board *board, const struct board_config *config, struct err *err)
 {
 	struct load_result boot;
-	int r = irqchip_create(&board->vm->kvm, err);
-	if (r == 0)
-		r = add_cpus(board, config, err);
-	if (r == 0)
-		r = add_devices(board, config, err);
+	int r = add_devices(board, config, err);
 	if (r == 0)
 		r = write_acpi(board, config->cpu_count, err);
 	if (r == 0)
 		r = load(board, config, &boot, err);
+	if (r == 0)
+		r = add_cpus(board, config, err);
 	if (r == 0)
 		r = cpu_set_boot_state(board->vm->vcpus[0].fd, board->vm->gmem, &boot, err);
 	return r;

@@ -48,6 +48,11 @@ void cpu_model_free(struct cpu_model *model)
 	free(model);
 }
 
+unsigned cpu_model_address_bits(const struct cpu_model *model)
+{
+	return cpuid_address_bits(&model->cpuid);
+}
+
 int cpu_init(const struct cpu_model *model, int vcpu_fd, unsigned index, const struct log *log, struct err *err)
 {
 	int r = cpuid_set(&model->cpuid, vcpu_fd, index, err);

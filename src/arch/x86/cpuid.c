@@ -212,6 +212,15 @@ int cpuid_init(struct cpuid *cpuid, const struct kvm *kvm, unsigned cpu_count, c
 	return cpu_features_walk(features, (struct cpu_feature_visitor){apply_feature, cpuid}, err);
 }
 
+unsigned cpuid_address_bits(const struct cpuid *cpuid)
+{
+	for (uint32_t i = 0; i < cpuid->head.nent; i++) {
+		if (cpuid->entries[i].function == LEAF_EXT_SIZES && cpuid->entries[i].eax & 0xff)
+			return cpuid->entries[i].eax & 0xff;
+	}
+	return 36; /* Intel SDM: what a CPU without the leaf has */
+}
+
 /* The few fields that carry the vCPU's own APIC id. */
 static void set_apic_id(struct kvm_cpuid_entry2 *entry, unsigned apic_id)
 {

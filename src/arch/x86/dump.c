@@ -37,7 +37,7 @@ static size_t read_code(int vcpu_fd, const struct gmem *gmem, uint8_t ret_code[C
 
 	/* No further than the page: the next one may be elsewhere. */
 	size_t size = (size_t)min_u64(CODE_BYTES, GMEM_PAGE_SIZE - address.physical_address % GMEM_PAGE_SIZE);
-	return gmem_read(gmem, address.physical_address, ret_code, size) == 0 ? size : 0;
+	return gmem_peek(gmem, address.physical_address, ret_code, size) == 0 ? size : 0;
 }
 
 static void dump_code(int vcpu_fd, const struct gmem *gmem, const struct log *log)
