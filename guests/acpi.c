@@ -14,11 +14,12 @@ static bool inside_map(uint64_t pa, uint64_t len)
 static void check_table(uint64_t t)
 {
 	uint32_t len = peek32(t + 4);
-	char name[5] = { 0 }, oem[7] = { 0 };
+	char name[5] = {0}, oem[7] = {0};
 
 	memcpy(name, (const void *)t, 4);
 	memcpy(oem, (const void *)(t + 10), 6);
-	check(len >= 36 && len < 1 << 20, 3, "%s at 0x%lx: %u bytes, revision %u, OEM '%s'", name, t, len, peek8(t + 8), oem);
+	check(len >= 36 && len < 1 << 20, 3, "%s at 0x%lx: %u bytes, revision %u, OEM '%s'", name, t, len, peek8(t + 8),
+	      oem);
 	check(acpi_sum_ok(t, len), 4, "%s: checksum", name);
 	check(inside_map(t, len), 5, "%s: lies inside the memory map", name);
 }

@@ -11,19 +11,45 @@ static const struct feature {
 	enum reg reg;
 	unsigned bit;
 } features[] = {
-	{ "apic", 1, 0, D, 9 },        { "sse2", 1, 0, D, 26 },       { "ht", 1, 0, D, 28 },
-	{ "sse3", 1, 0, C, 0 },        { "vmx", 1, 0, C, 5 },         { "ssse3", 1, 0, C, 9 },
-	{ "cx16", 1, 0, C, 13 },       { "pcid", 1, 0, C, 17 },       { "sse4.2", 1, 0, C, 20 },
-	{ "x2apic", 1, 0, C, 21 },     { "popcnt", 1, 0, C, 23 },     { "tsc-deadline", 1, 0, C, 24 },
-	{ "aes", 1, 0, C, 25 },        { "xsave", 1, 0, C, 26 },      { "osxsave", 1, 0, C, 27 },
-	{ "avx", 1, 0, C, 28 },        { "rdrand", 1, 0, C, 30 },     { "hypervisor", 1, 0, C, 31 },
-	{ "fsgsbase", 7, 0, B, 0 },    { "bmi1", 7, 0, B, 3 },        { "avx2", 7, 0, B, 5 },
-	{ "smep", 7, 0, B, 7 },        { "bmi2", 7, 0, B, 8 },        { "erms", 7, 0, B, 9 },
-	{ "invpcid", 7, 0, B, 10 },    { "avx512f", 7, 0, B, 16 },    { "smap", 7, 0, B, 20 },
-	{ "umip", 7, 0, C, 2 },        { "la57", 7, 0, C, 16 },       { "arch-capabilities", 7, 0, D, 29 },
-	{ "xsaveopt", 0xd, 1, A, 0 },  { "syscall", 0x80000001, 0, D, 11 }, { "nx", 0x80000001, 0, D, 20 },
-	{ "pdpe1gb", 0x80000001, 0, D, 26 }, { "rdtscp", 0x80000001, 0, D, 27 }, { "lm", 0x80000001, 0, D, 29 },
-	{ "svm", 0x80000001, 0, C, 2 }, { "topoext", 0x80000001, 0, C, 22 }, { "invtsc", 0x80000007, 0, D, 8 },
+	{"apic", 1, 0, D, 9},
+	{"sse2", 1, 0, D, 26},
+	{"ht", 1, 0, D, 28},
+	{"sse3", 1, 0, C, 0},
+	{"vmx", 1, 0, C, 5},
+	{"ssse3", 1, 0, C, 9},
+	{"cx16", 1, 0, C, 13},
+	{"pcid", 1, 0, C, 17},
+	{"sse4.2", 1, 0, C, 20},
+	{"x2apic", 1, 0, C, 21},
+	{"popcnt", 1, 0, C, 23},
+	{"tsc-deadline", 1, 0, C, 24},
+	{"aes", 1, 0, C, 25},
+	{"xsave", 1, 0, C, 26},
+	{"osxsave", 1, 0, C, 27},
+	{"avx", 1, 0, C, 28},
+	{"rdrand", 1, 0, C, 30},
+	{"hypervisor", 1, 0, C, 31},
+	{"fsgsbase", 7, 0, B, 0},
+	{"bmi1", 7, 0, B, 3},
+	{"avx2", 7, 0, B, 5},
+	{"smep", 7, 0, B, 7},
+	{"bmi2", 7, 0, B, 8},
+	{"erms", 7, 0, B, 9},
+	{"invpcid", 7, 0, B, 10},
+	{"avx512f", 7, 0, B, 16},
+	{"smap", 7, 0, B, 20},
+	{"umip", 7, 0, C, 2},
+	{"la57", 7, 0, C, 16},
+	{"arch-capabilities", 7, 0, D, 29},
+	{"xsaveopt", 0xd, 1, A, 0},
+	{"syscall", 0x80000001, 0, D, 11},
+	{"nx", 0x80000001, 0, D, 20},
+	{"pdpe1gb", 0x80000001, 0, D, 26},
+	{"rdtscp", 0x80000001, 0, D, 27},
+	{"lm", 0x80000001, 0, D, 29},
+	{"svm", 0x80000001, 0, C, 2},
+	{"topoext", 0x80000001, 0, C, 22},
+	{"invtsc", 0x80000007, 0, D, 8},
 };
 enum { FEATURES = sizeof(features) / sizeof(features[0]) };
 
@@ -67,7 +93,7 @@ static void print_regs(const char *what, char *text, uint32_t x, uint32_t y, uin
 int guest_main(void)
 {
 	struct cpuid v = cpuid(0, 0), one = cpuid(1, 0), h = cpuid(0x40000000, 0);
-	char text[13] = { 0 };
+	char text[13] = {0};
 
 	print("max leaf 0x%x, extended 0x%x, version %08x\n", v.a, cpuid(0x80000000, 0).a, one.a);
 	print_regs("vendor", text, v.b, v.d, v.c);

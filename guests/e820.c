@@ -23,7 +23,8 @@ int guest_main(void)
 		print("%016lx %016lx %u\n", r.addr, r.addr + r.size - 1, r.type);
 		check(r.size != 0 && r.addr + r.size > r.addr, 2, "it is not empty and does not wrap");
 		check(!overlaps_earlier(n, &r), 3, "it overlaps none of those before");
-		check(r.addr >= last || !arg_has("sorted"), 4, "it begins %s the one before", r.addr >= last ? "after" : "below");
+		check(r.addr >= last || !arg_has("sorted"), 4, "it begins %s the one before",
+		      r.addr >= last ? "after" : "below");
 		last = r.addr;
 		ram += r.type == RANGE_RAM ? r.size : 0;
 	}

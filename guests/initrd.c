@@ -7,7 +7,7 @@
 
 static void check_initrd(void)
 {
-	struct boot_range r = { 0, 0, 0 }, m;
+	struct boot_range r = {0, 0, 0}, m;
 	uint32_t sum = 0;
 	bool there = boot_module(&r), in_ram = false;
 

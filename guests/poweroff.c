@@ -10,8 +10,8 @@ static int find_s5(uint64_t dsdt)
 		if (peek32(p) != 0x5f35535f || peek8(p + 4) != 0x12) /* "_S5_", PackageOp */
 			continue;
 		p += 5;
-		p += 1 + (peek8(p) >> 6); /* PkgLength */
-		p++;                      /* NumElements */
+		p += 1 + (peek8(p) >> 6);                          /* PkgLength */
+		p++;                                               /* NumElements */
 		return peek8(p) == 0x0a ? peek8(p + 1) : peek8(p); /* BytePrefix; or ZeroOp, OneOp */
 	}
 	return -1;

@@ -22,7 +22,7 @@ static int64_t days_since_1970(int64_t y, unsigned m, unsigned d)
 
 int guest_main(void)
 {
-	static const uint8_t index[] = { 0, 2, 4, 7, 8, 9, 0x32, 6 };
+	static const uint8_t index[] = {0, 2, 4, 7, 8, 9, 0x32, 6};
 	uint8_t raw[8], again[8], status_b;
 	unsigned sec, min, hour, day, month, year, century;
 	int64_t unix_time, off;
@@ -51,8 +51,8 @@ int guest_main(void)
 	month = decode(raw[4], binary);
 	century = decode(raw[6], binary);
 	year = decode(raw[5], binary) + (century >= 19 && century <= 21 ? century : 20) * 100;
-	print("%04u-%02u-%02u %02u:%02u:%02u (%s, %d hours, century register %02x, weekday %u)\n", year, month, day, hour,
-	      min, sec, binary ? "binary" : "BCD", status_b & 2 ? 24 : 12, raw[6], raw[7]);
+	print("%04u-%02u-%02u %02u:%02u:%02u (%s, %d hours, century register %02x, weekday %u)\n", year, month, day,
+	      hour, min, sec, binary ? "binary" : "BCD", status_b & 2 ? 24 : 12, raw[6], raw[7]);
 	check(sec < 60 && min < 60 && hour < 24, 2, "the time is one");
 	check(day >= 1 && day <= 31 && month >= 1 && month <= 12 && year >= 1970 && year < 2100, 3, "the date is one");
 	check(!(cmos_read(0x0b) & 0x80) && (cmos_read(0x0d) & 0x80), 4, "the clock runs (B) and is valid (D)");

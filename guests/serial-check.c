@@ -5,8 +5,15 @@
 #include "guest.h"
 
 enum {
-	THR = PORT_COM1, IER = PORT_COM1 + 1, IIR = PORT_COM1 + 2, FCR = PORT_COM1 + 2, LCR = PORT_COM1 + 3,
-	MCR = PORT_COM1 + 4, LSR = PORT_COM1 + 5, MSR = PORT_COM1 + 6, SCR = PORT_COM1 + 7,
+	THR = PORT_COM1,
+	IER = PORT_COM1 + 1,
+	IIR = PORT_COM1 + 2,
+	FCR = PORT_COM1 + 2,
+	LCR = PORT_COM1 + 3,
+	MCR = PORT_COM1 + 4,
+	LSR = PORT_COM1 + 5,
+	MSR = PORT_COM1 + 6,
+	SCR = PORT_COM1 + 7,
 };
 
 static volatile uint32_t irqs;
@@ -68,8 +75,8 @@ static void check_fifo(void)
 /* Everything between MCR.LOOP on and off must not print: results are gathered first. */
 static void check_loopback(void)
 {
-	static const uint8_t mcr[] = { 0x10, 0x11, 0x12, 0x14, 0x18, 0x1f };
-	static const uint8_t msr[] = { 0x00, 0x20, 0x10, 0x40, 0x80, 0xf0 }; /* DTR-DSR RTS-CTS OUT1-RI OUT2-DCD */
+	static const uint8_t mcr[] = {0x10, 0x11, 0x12, 0x14, 0x18, 0x1f};
+	static const uint8_t msr[] = {0x00, 0x20, 0x10, 0x40, 0x80, 0xf0}; /* DTR-DSR RTS-CTS OUT1-RI OUT2-DCD */
 	uint8_t got_msr[6], got[16], lsr_full, lsr_empty, iir, delta, lsr_break;
 	bool strict = arg_has("strict");
 
@@ -121,7 +128,8 @@ static void check_irq(void)
 	clock_wait(&irqs, 1, 1000);
 	outb(IER, 0);
 	irq_off();
-	check(irqs >= 1 && last_iir == 0x02, 15, "THRE interrupt after IER is set: %u of them, IIR %02x", irqs, last_iir);
+	check(irqs >= 1 && last_iir == 0x02, 15, "THRE interrupt after IER is set: %u of them, IIR %02x", irqs,
+	      last_iir);
 	irqs = 0;
 	irq_on();
 	outb(IER, 2);

@@ -6,7 +6,7 @@ int guest_main(void)
 	static const struct {
 		uint16_t limit;
 		uint64_t base;
-	} __attribute__((packed)) no_idt = { 0, 0 };
+	} __attribute__((packed)) no_idt = {0, 0};
 
 	print("triple fault\n");
 	__asm__ volatile("lidt %0; ud2" : : "m"(no_idt) : "memory");

@@ -88,7 +88,8 @@ struct vmlet_serial {
 	const char *path;
 	int in_fd;
 	int out_fd;
-	/* Sees input before the guest: may change or shorten `data` in place, returns the new size. NULL: none. [owner] */
+	/* Sees input before the guest: may change or shorten `data` in place, returns the new size. NULL: none. [owner]
+	 */
 	size_t (*input_filter)(void *ctx, uint8_t *data, size_t size_bytes);
 	void *input_filter_ctx;
 };
@@ -102,14 +103,14 @@ struct vmlet_config {
 	const char *kernel;         /* path, required */
 	const char *const *initrds; /* paths, concatenated */
 	size_t initrd_count;
-	const char *cmdline;   /* NULL: empty */
-	uint64_t memory_bytes; /* default 256 MiB; a multiple of 4 KiB, at least 2 MiB */
-	unsigned cpus;         /* default 1; 1 to 254 */
+	const char *cmdline;      /* NULL: empty */
+	uint64_t memory_bytes;    /* default 256 MiB; a multiple of 4 KiB, at least 2 MiB */
+	unsigned cpus;            /* default 1; 1 to 254 */
 	const char *cpu_features; /* "+name,-name,..." over what the host supports; NULL: none */
 	enum vmlet_boot_protocol boot_protocol;
 	enum vmlet_on_reboot on_reboot;
-	struct vmlet_serial serial;   /* COM1; default VMLET_SERIAL_NULL with descriptors -1 */
-	struct vmlet_serial debugcon; /* the debug console, ports 0xe9 and 0x402: output only; default the same */
+	struct vmlet_serial serial;     /* COM1; default VMLET_SERIAL_NULL with descriptors -1 */
+	struct vmlet_serial debugcon;   /* the debug console, ports 0xe9 and 0x402: output only; default the same */
 	enum vmlet_log_level log_level; /* default VMLET_LOG_WARN */
 	void (*log)(void *ctx, enum vmlet_log_level level, const char *line); /* NULL: none. [any] */
 	void *log_ctx;
@@ -124,14 +125,15 @@ enum vmlet_end {
 	VMLET_END_TRIPLE_FAULT = 4, /* a triple fault, with on_reboot = exit */
 	VMLET_END_DEBUG_EXIT = 5,   /* the guest wrote result.value to the debug-exit port */
 	VMLET_END_STOPPED = 6,      /* vmlet_stop */
-	VMLET_END_KVM_ERROR = 7,    /* KVM cannot go on: internal error or failed entry; result.text and the log say more */
-	VMLET_END_HOST_ERROR = 8,   /* the host failed under a running VM; result.text says more */
+	VMLET_END_KVM_ERROR =
+		7, /* KVM cannot go on: internal error or failed entry; result.text and the log say more */
+	VMLET_END_HOST_ERROR = 8, /* the host failed under a running VM; result.text says more */
 };
 
 struct vmlet_result {
 	enum vmlet_end end;
-	uint32_t value;  /* VMLET_END_DEBUG_EXIT: 0 to 255; VMLET_END_STOPPED: what vmlet_stop was given */
-	char text[512];  /* one sentence, for people */
+	uint32_t value; /* VMLET_END_DEBUG_EXIT: 0 to 255; VMLET_END_STOPPED: what vmlet_stop was given */
+	char text[512]; /* one sentence, for people */
 };
 
 /* Fill with defaults and sizeof(struct vmlet_config). [any] */
@@ -144,10 +146,12 @@ VMLET_API void vmlet_config_init_sized(struct vmlet_config *config, size_t struc
  */
 VMLET_API struct vmlet *vmlet_new(const struct vmlet_config *config, struct vmlet_error *ret_error);
 
-/* Create the machine and start its vCPUs. 0, or -errno with `ret_error` filled; the VM can then only be freed. [owner] */
+/* Create the machine and start its vCPUs. 0, or -errno with `ret_error` filled; the VM can then only be freed. [owner]
+ */
 VMLET_API int vmlet_start(struct vmlet *vm, struct vmlet_error *ret_error);
 
-/* Serve the VM until it has ended and its console output is written. 0 with ret_result (may be NULL) filled, or -errno. [owner] */
+/* Serve the VM until it has ended and its console output is written. 0 with ret_result (may be NULL) filled, or -errno.
+ * [owner] */
 VMLET_API int vmlet_run(struct vmlet *vm, struct vmlet_result *ret_result);
 
 /* A descriptor that polls readable when vmlet_dispatch has work; the library's, do not read it. [any] */
@@ -173,7 +177,8 @@ VMLET_API int vmlet_resume(struct vmlet *vm);
 /* Press the ACPI power button: a guest that listens shuts down. 0, or -EINVAL when not running. [owner] */
 VMLET_API int vmlet_press_power_button(struct vmlet *vm);
 
-/* How to reach the serial port from outside ("/dev/pts/3", a socket's path), or NULL. Valid until vmlet_free. [owner] */
+/* How to reach the serial port from outside ("/dev/pts/3", a socket's path), or NULL. Valid until vmlet_free. [owner]
+ */
 VMLET_API const char *vmlet_serial_path(const struct vmlet *vm);
 
 /* Stop if need be, destroy the machine, free everything. NULL is accepted. [owner] */

@@ -1,30 +1,30 @@
 #include "guest.h"
 
 enum { /* struct hvm_start_info (Xen public/arch-x86/hvm/start_info.h) */
-	PVH_MAGIC = 0x00,
-	PVH_VERSION = 0x04,
-	PVH_NR_MODULES = 0x0c,
-	PVH_MODLIST = 0x10,
-	PVH_CMDLINE = 0x18,
-	PVH_RSDP = 0x20,
-	PVH_MEMMAP = 0x28,
-	PVH_MEMMAP_ENTRIES = 0x30,
-	PVH_MEMMAP_ENTRY_SIZE = 24,
+       PVH_MAGIC = 0x00,
+       PVH_VERSION = 0x04,
+       PVH_NR_MODULES = 0x0c,
+       PVH_MODLIST = 0x10,
+       PVH_CMDLINE = 0x18,
+       PVH_RSDP = 0x20,
+       PVH_MEMMAP = 0x28,
+       PVH_MEMMAP_ENTRIES = 0x30,
+       PVH_MEMMAP_ENTRY_SIZE = 24,
 };
 enum { /* struct boot_params (Linux Documentation/arch/x86/zero-page.rst) */
-	BP_RSDP = 0x070,
-	BP_EXT_RAMDISK_IMAGE = 0x0c0,
-	BP_EXT_RAMDISK_SIZE = 0x0c4,
-	BP_EXT_CMDLINE = 0x0c8,
-	BP_E820_ENTRIES = 0x1e8,
-	BP_BOOT_FLAG = 0x1fe,
-	BP_HEADER = 0x202,
-	BP_LOADER_TYPE = 0x210,
-	BP_RAMDISK_IMAGE = 0x218,
-	BP_RAMDISK_SIZE = 0x21c,
-	BP_CMDLINE = 0x228,
-	BP_E820_TABLE = 0x2d0,
-	BP_E820_ENTRY_SIZE = 20,
+       BP_RSDP = 0x070,
+       BP_EXT_RAMDISK_IMAGE = 0x0c0,
+       BP_EXT_RAMDISK_SIZE = 0x0c4,
+       BP_EXT_CMDLINE = 0x0c8,
+       BP_E820_ENTRIES = 0x1e8,
+       BP_BOOT_FLAG = 0x1fe,
+       BP_HEADER = 0x202,
+       BP_LOADER_TYPE = 0x210,
+       BP_RAMDISK_IMAGE = 0x218,
+       BP_RAMDISK_SIZE = 0x21c,
+       BP_CMDLINE = 0x228,
+       BP_E820_TABLE = 0x2d0,
+       BP_E820_ENTRY_SIZE = 20,
 };
 
 static bool is_pvh(void)
@@ -63,7 +63,7 @@ bool boot_memmap(unsigned index, struct boot_range *ret_r)
 		return false;
 	p = is_pvh() ? peek64(p + PVH_MEMMAP) + (uint64_t)index * PVH_MEMMAP_ENTRY_SIZE
 		     : p + BP_E820_TABLE + (uint64_t)index * BP_E820_ENTRY_SIZE;
-	*ret_r = (struct boot_range){ peek64(p), peek64(p + 8), peek32(p + 16) };
+	*ret_r = (struct boot_range){peek64(p), peek64(p + 8), peek32(p + 16)};
 	return true;
 }
 
@@ -81,7 +81,7 @@ bool boot_module(struct boot_range *ret_r)
 		addr = peek32(p + BP_RAMDISK_IMAGE) | (uint64_t)peek32(p + BP_EXT_RAMDISK_IMAGE) << 32;
 		size = peek32(p + BP_RAMDISK_SIZE) | (uint64_t)peek32(p + BP_EXT_RAMDISK_SIZE) << 32;
 	}
-	*ret_r = (struct boot_range){ addr, size, RANGE_RAM };
+	*ret_r = (struct boot_range){addr, size, RANGE_RAM};
 	return addr != 0;
 }
 

@@ -39,10 +39,28 @@ bool str_equal(const char *a, const char *b);
 uint64_t str_to_u64(const char *s); /* decimal or 0x hexadecimal; ends at the first other character */
 
 /* Unaligned loads from guest-physical memory. */
-static inline uint16_t peek16(uint64_t pa) { uint16_t v; __builtin_memcpy(&v, (const void *)pa, 2); return v; }
-static inline uint32_t peek32(uint64_t pa) { uint32_t v; __builtin_memcpy(&v, (const void *)pa, 4); return v; }
-static inline uint64_t peek64(uint64_t pa) { uint64_t v; __builtin_memcpy(&v, (const void *)pa, 8); return v; }
-static inline uint8_t peek8(uint64_t pa) { return *(const volatile uint8_t *)pa; }
+static inline uint16_t peek16(uint64_t pa)
+{
+	uint16_t v;
+	__builtin_memcpy(&v, (const void *)pa, 2);
+	return v;
+}
+static inline uint32_t peek32(uint64_t pa)
+{
+	uint32_t v;
+	__builtin_memcpy(&v, (const void *)pa, 4);
+	return v;
+}
+static inline uint64_t peek64(uint64_t pa)
+{
+	uint64_t v;
+	__builtin_memcpy(&v, (const void *)pa, 8);
+	return v;
+}
+static inline uint8_t peek8(uint64_t pa)
+{
+	return *(const volatile uint8_t *)pa;
+}
 
 /* --- boot.c: what the loader told us, by either protocol --- */
 enum boot_protocol { BOOT_PVH = 1, BOOT_LINUX64 = 2 };
@@ -55,11 +73,11 @@ struct boot_range {
 	uint32_t type;
 };
 
-void boot_check(void);                                        /* the header's magic numbers; ends with 0xe0 if wrong */
-const char *boot_cmdline(void);                               /* "" if none */
-bool boot_memmap(unsigned index, struct boot_range *ret_r);   /* false: no such entry */
-bool boot_module(struct boot_range *ret_r);                   /* the first module, or the initrd */
-uint64_t boot_rsdp(void);                                     /* 0 if the loader gave none */
+void boot_check(void);                                      /* the header's magic numbers; ends with 0xe0 if wrong */
+const char *boot_cmdline(void);                             /* "" if none */
+bool boot_memmap(unsigned index, struct boot_range *ret_r); /* false: no such entry */
+bool boot_module(struct boot_range *ret_r);                 /* the first module, or the initrd */
+uint64_t boot_rsdp(void);                                   /* 0 if the loader gave none */
 /* Words of the command line: `name` alone, or `name=value`. */
 bool arg_has(const char *name);
 bool arg_str(const char *name, char *ret_value, size_t size); /* ret_value is "" when absent */
@@ -94,9 +112,18 @@ unsigned irq_to_gsi(unsigned irq, uint16_t *ret_flags); /* through the MADT's ov
 
 /* --- lapic.c --- */
 enum {
-	LAPIC_ID = 0x20, LAPIC_VERSION = 0x30, LAPIC_TPR = 0x80, LAPIC_EOI = 0xb0, LAPIC_SVR = 0xf0,
-	LAPIC_ICR = 0x300, LAPIC_ICR_HIGH = 0x310, LAPIC_LVT_TIMER = 0x320, LAPIC_LVT_LINT0 = 0x350,
-	LAPIC_TIMER_INITIAL = 0x380, LAPIC_TIMER_CURRENT = 0x390, LAPIC_TIMER_DIVIDE = 0x3e0,
+	LAPIC_ID = 0x20,
+	LAPIC_VERSION = 0x30,
+	LAPIC_TPR = 0x80,
+	LAPIC_EOI = 0xb0,
+	LAPIC_SVR = 0xf0,
+	LAPIC_ICR = 0x300,
+	LAPIC_ICR_HIGH = 0x310,
+	LAPIC_LVT_TIMER = 0x320,
+	LAPIC_LVT_LINT0 = 0x350,
+	LAPIC_TIMER_INITIAL = 0x380,
+	LAPIC_TIMER_CURRENT = 0x390,
+	LAPIC_TIMER_DIVIDE = 0x3e0,
 };
 enum { ICR_FIXED = 0, ICR_INIT = 5 << 8, ICR_STARTUP = 6 << 8, ICR_ASSERT = 1 << 14 };
 void lapic_enable(bool x2apic); /* this CPU; spurious vector 0xff */
@@ -113,10 +140,10 @@ void smp_start(uint32_t apic_id, void (*fn)(uint32_t arrival));
 
 /* --- acpi.c --- */
 bool acpi_sum_ok(uint64_t pa, uint32_t len);
-uint64_t acpi_rsdp(void);                        /* the loader's, or found by scanning; 0 if none */
-uint64_t acpi_table(const char *signature);      /* physical address of the first such table, or 0 */
-uint64_t acpi_table_at(unsigned index);          /* the index-th entry of XSDT (or RSDT); 0 past the end */
-uint64_t acpi_root(void);                        /* XSDT or RSDT, 0 if none */
+uint64_t acpi_rsdp(void);                   /* the loader's, or found by scanning; 0 if none */
+uint64_t acpi_table(const char *signature); /* physical address of the first such table, or 0 */
+uint64_t acpi_table_at(unsigned index);     /* the index-th entry of XSDT (or RSDT); 0 past the end */
+uint64_t acpi_root(void);                   /* XSDT or RSDT, 0 if none */
 uint64_t acpi_dsdt(void);
 /* Walks the MADT: the next entry of this type after `prev` (0: from the start), or 0. */
 uint64_t madt_next(uint64_t prev, uint8_t type);

@@ -1,7 +1,7 @@
 #include "guest.h"
 
-extern uint64_t gdt[8];        /* crt.S */
-extern uint8_t stack_top[];    /* crt.S */
+extern uint64_t gdt[8];     /* crt.S */
+extern uint8_t stack_top[]; /* crt.S */
 
 enum { SEL_USER_DATA = 0x23, SEL_USER_CODE = 0x2b, SEL_TSS = 0x30, RFLAGS_IOPL3 = 0x3002, RFLAGS_IF = 0x200 };
 
@@ -29,7 +29,8 @@ _Noreturn void user_start(void (*fn)(void), bool interrupts)
 	__asm__ volatile("ltr %w0" : : "r"(SEL_TSS) : "memory");
 	__asm__ volatile("mov %w0, %%ds; mov %w0, %%es\n\t"
 			 "pushq %q0; pushq %1; pushq %2; pushq %3; pushq %4; iretq"
-			 : : "r"(SEL_USER_DATA), "r"(rsp), "r"((uint64_t)(RFLAGS_IOPL3 | (interrupts ? RFLAGS_IF : 0))),
+			 :
+			 : "r"(SEL_USER_DATA), "r"(rsp), "r"((uint64_t)(RFLAGS_IOPL3 | (interrupts ? RFLAGS_IF : 0))),
 			   "i"(SEL_USER_CODE), "r"(fn)
 			 : "memory");
 	__builtin_unreachable();

@@ -35,15 +35,18 @@ enum { RAM_BYTES = 0x10000, PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, CODE = 0x
 enum { DONE_PORT = 0xf4, DONE_BYTE = 0x42 };
 
 static const uint8_t code[] = {
-	0xb9, TURNS & 0xff, TURNS >> 8 & 0xff, TURNS >> 16, 0x00, /* mov ecx, TURNS */
-	0xbf, 0x00, 0x50, 0x00, 0x00,                             /* mov edi, DATA */
-	0xf0, 0x48, 0x0f, 0xc7, 0x0f,                             /* again: lock cmpxchg16b [rdi] */
-	0x48, 0xff, 0xc3,                                         /* inc rbx */
-	0xff, 0xc9,                                               /* dec ecx */
-	0x75, 0xf4,                                               /* jnz again */
-	0xb0, DONE_BYTE,                                          /* mov al, DONE_BYTE */
-	0xe6, DONE_PORT,                                          /* out DONE_PORT, al */
-	0xf4,                                                     /* hlt */
+	0xb9,        TURNS & 0xff, TURNS >> 8 & 0xff,
+	TURNS >> 16, 0x00, /* mov ecx, TURNS */
+	0xbf,        0x00,         0x50,
+	0x00,        0x00, /* mov edi, DATA */
+	0xf0,        0x48,         0x0f,
+	0xc7,        0x0f,               /* again: lock cmpxchg16b [rdi] */
+	0x48,        0xff,         0xc3, /* inc rbx */
+	0xff,        0xc9,               /* dec ecx */
+	0x75,        0xf4,               /* jnz again */
+	0xb0,        DONE_BYTE,          /* mov al, DONE_BYTE */
+	0xe6,        DONE_PORT,          /* out DONE_PORT, al */
+	0xf4,                            /* hlt */
 };
 
 struct guest {
@@ -55,7 +58,10 @@ struct guest {
 
 static bool set_cpuid(int kvm, int vcpu)
 {
-	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entries[256]; } cpuid = { .head.nent = 256 };
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[256];
+	} cpuid = {.head.nent = 256};
 
 	return ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) == 0 && ioctl(vcpu, KVM_SET_CPUID2, &cpuid) == 0;
 }
@@ -71,8 +77,8 @@ static void map_first_2mib(uint8_t *ram)
 
 static bool enter_long_mode(int vcpu)
 {
-	struct kvm_segment text = { .limit = ~0u, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1 };
-	struct kvm_segment data = { .limit = ~0u, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1 };
+	struct kvm_segment text = {.limit = ~0u, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
+	struct kvm_segment data = {.limit = ~0u, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1};
 	struct kvm_sregs sregs;
 
 	if (ioctl(vcpu, KVM_GET_SREGS, &sregs) < 0)
@@ -80,16 +86,16 @@ static bool enter_long_mode(int vcpu)
 	sregs.cs = text;
 	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
 	sregs.cr3 = PML4;
-	sregs.cr4 = 0x20;        /* PAE */
-	sregs.cr0 = 0x80000011;  /* PG, ET, PE */
-	sregs.efer = 0x500;      /* LMA, LME */
+	sregs.cr4 = 0x20;       /* PAE */
+	sregs.cr0 = 0x80000011; /* PG, ET, PE */
+	sregs.efer = 0x500;     /* LMA, LME */
 	return ioctl(vcpu, KVM_SET_SREGS, &sregs) == 0;
 }
 
 static bool guest_init(struct guest *g, int kvm)
 {
-	struct kvm_userspace_memory_region region = { .memory_size = RAM_BYTES };
-	struct kvm_regs regs = { .rip = CODE, .rflags = 2, .rsp = RAM_BYTES };
+	struct kvm_userspace_memory_region region = {.memory_size = RAM_BYTES};
+	struct kvm_regs regs = {.rip = CODE, .rflags = 2, .rsp = RAM_BYTES};
 
 	g->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (g->ram == MAP_FAILED)
@@ -124,8 +130,8 @@ static void guest_fini(struct guest *g)
 
 static bool guest_says_done(const struct guest *g)
 {
-	return ioctl(g->vcpu, KVM_RUN, 0) == 0 && g->run->exit_reason == KVM_EXIT_IO &&
-	       g->run->io.port == DONE_PORT && *((uint8_t *)g->run + g->run->io.data_offset) == DONE_BYTE;
+	return ioctl(g->vcpu, KVM_RUN, 0) == 0 && g->run->exit_reason == KVM_EXIT_IO && g->run->io.port == DONE_PORT &&
+	       *((uint8_t *)g->run + g->run->io.data_offset) == DONE_BYTE;
 }
 
 static long now_ms(void)
@@ -139,7 +145,7 @@ static long now_ms(void)
 /* How long the guest ran, or -1 if it did not get to its end. */
 static long guest_run_ms(int kvm)
 {
-	struct guest g = { .vm = -1, .vcpu = -1 };
+	struct guest g = {.vm = -1, .vcpu = -1};
 	long start, ms = -1;
 
 	if (guest_init(&g, kvm)) {
@@ -173,7 +179,7 @@ static int probe(void)
 
 int main(void)
 {
-	static const char *const words[] = { "hardware", "software", "none" };
+	static const char *const words[] = {"hardware", "software", "none"};
 	int verdict = probe();
 
 	puts(words[verdict]);

@@ -215,10 +215,10 @@ int cpuid_init(struct cpuid *cpuid, const struct kvm *kvm, unsigned cpu_count, c
 unsigned cpuid_address_bits(const struct cpuid *cpuid)
 {
 	for (uint32_t i = 0; i < cpuid->head.nent; i++) {
-		if (cpuid->entries[i].function == LEAF_EXT_SIZES && cpuid->entries[i].eax & 0xff)
+		if (cpuid->entries[i].function == LEAF_EXT_SIZES)
 			return cpuid->entries[i].eax & 0xff;
 	}
-	return 36; /* Intel SDM: what a CPU without the leaf has */
+	return 36; /* Intel SDM volume 3, 4.1.4: what a CPU without the leaf has */
 }
 
 /* The few fields that carry the vCPU's own APIC id. */
