@@ -208,20 +208,23 @@ static int machine_create(struct vmlet *vm, struct err *err)
 	machine->board = board_new(&config, &machine->vm, err);
 	if (!machine->board)
 		return err->code;
-	r = vm_finish_memory(&machine->vm, err);
-	return r < 0 ? r : vm_start(&machine->vm, err);
+	return vm_start(&machine->vm, err);
 }
 
 int vmlet_start(struct vmlet *vm, struct vmlet_error *ret_error)
 {
 	struct err err = {0};
-	int r = vm->started ? err_config(&err, -EALREADY, "this VM was started before; make a new one")
-			    : machine_create(vm, &err);
-	vm->started = true;
-	if (r == 0)
-		return 0;
-	machine_free(&vm->machine);
-	copy_error(ret_error, &err);
+	int r;
+	if (vm->started) { /* and may be running: leave it alone */
+		r = err_config(&err, -EALREADY, "this VM was started before; make a new one");
+	} else {
+		vm->started = true;
+		r = machine_create(vm, &err);
+		if (r < 0)
+			machine_free(&vm->machine);
+	}
+	if (r < 0)
+		copy_error(ret_error, &err);
 	return r;
 }
 
@@ -285,8 +288,10 @@ static void restart(struct vmlet *vm)
 {
 	struct err err = {0};
 	machine_free(&vm->machine);
-	if (machine_create(vm, &err) == 0)
+	if (machine_create(vm, &err) == 0) {
+		loop_wake(vm->loop); /* come round again, to submit what the new devices have queued */
 		return;
+	}
 	vm->result.end = VMLET_END_HOST_ERROR;
 	(void)snprintf(vm->result.text, sizeof(vm->result.text), "restart: %.500s", err.text);
 	machine_free(&vm->machine);

@@ -1,6 +1,7 @@
 #include "device.h"
 
 #include <assert.h>
+#include <stdbool.h>
 
 void device_init(struct device *dev, const struct device_ops *ops)
 {
@@ -29,9 +30,15 @@ static uint64_t size_mask(unsigned size_bytes)
 	return size_bytes >= 8 ? UINT64_MAX : (1ULL << (8 * size_bytes)) - 1;
 }
 
+static bool accepts(const struct device *dev, unsigned size_bytes)
+{
+	bool is_one_size = (size_bytes & (size_bytes - 1)) == 0;
+	return is_one_size && (dev->ops->access_sizes & size_bytes);
+}
+
 uint64_t device_read(struct device *dev, uint64_t offset, unsigned size_bytes)
 {
-	if (!(dev->ops->access_sizes & size_bytes))
+	if (!accepts(dev, size_bytes))
 		return size_mask(size_bytes);
 
 	device_lock(dev);
@@ -42,7 +49,7 @@ uint64_t device_read(struct device *dev, uint64_t offset, unsigned size_bytes)
 
 void device_write(struct device *dev, uint64_t offset, unsigned size_bytes, uint64_t value)
 {
-	if (!(dev->ops->access_sizes & size_bytes))
+	if (!accepts(dev, size_bytes))
 		return;
 
 	device_lock(dev);

@@ -5,12 +5,18 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A host that is out of something is at fault, whatever it was asked for. */
+static enum err_kind kind_of(enum err_kind kind, int code)
+{
+	return code == -ENOMEM || code == -EMFILE || code == -ENFILE ? ERR_HOST : kind;
+}
+
 static void fill(struct err *err, enum err_kind kind, int code, const char *fmt, va_list args)
 {
 	if (!err)
 		return;
 	err->code = code;
-	err->kind = kind;
+	err->kind = kind_of(kind, code);
 	(void)vsnprintf(err->text, sizeof(err->text), fmt, args);
 }
 

@@ -98,6 +98,8 @@ static uint8_t *region_tail(const struct gmem *gmem, gpa_t gpa, uint64_t *ret_si
 
 static bool range_is_ram(const struct gmem *gmem, gpa_t gpa, uint64_t size_bytes)
 {
+	if (size_bytes && size_bytes - 1 > UINT64_MAX - gpa)
+		return false;
 	while (size_bytes) {
 		uint64_t tail;
 		if (!region_tail(gmem, gpa, &tail))
@@ -173,22 +175,46 @@ int gmem_peek(const struct gmem *gmem, gpa_t gpa, void *ret_data, size_t size_by
 	if (!range_is_ram(gmem, gpa, size_bytes))
 		return -EFAULT;
 
-	/* The kernel copies, and reports a fault instead of raising it. Within one region: diagnostics are small. */
-	struct span span = next_span(gmem, gpa, size_bytes);
-	struct iovec to = {ret_data, size_bytes}, from = {span.host, span.size_bytes};
-	ssize_t copied = process_vm_readv(getpid(), &to, 1, &from, 1, 0);
-	return copied == (ssize_t)size_bytes ? 0 : -EFAULT;
+	for (uint8_t *at = ret_data; size_bytes;) {
+		struct span span = next_span(gmem, gpa, size_bytes);
+		struct iovec to = {at, span.size_bytes}, from = {span.host, span.size_bytes};
+		/* The kernel copies, and reports a fault instead of raising it. */
+		if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != (ssize_t)span.size_bytes)
+			return -EFAULT;
+		at += span.size_bytes;
+		gpa += span.size_bytes;
+		size_bytes -= span.size_bytes;
+	}
+	return 0;
 }
 
-/* Lay whole file pages over whole guest pages. */
-static int map_file_pages(uint8_t *host, int fd, uint64_t offset, size_t size_bytes)
+static void *map_at(uint8_t *host, size_t size_bytes, int sharing, int fd, uint64_t offset)
 {
-	void *mapped = mmap(host, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
-			    (off_t)offset);
-	return mapped == MAP_FAILED ? -errno : 0;
+	return mmap(host, size_bytes, PROT_READ | PROT_WRITE, sharing | MAP_FIXED | MAP_NORESERVE, fd, (off_t)offset);
 }
 
-static int load_span(struct span span, int fd, uint64_t offset)
+static uint64_t memfd_offset(const struct gmem *gmem, const uint8_t *host)
+{
+	uint64_t offset = 0;
+	const struct gmem_region *region = gmem->regions;
+	for (; host < region->host || host >= region->host + region->size_bytes; region++)
+		offset += region->size_bytes;
+	return offset + (uint64_t)(host - region->host);
+}
+
+/*
+ * Lay whole file pages over whole guest pages: 1, or 0 where that cannot be, with RAM as it was: before 6.12 a
+ * file system may refuse after the kernel has taken the old mapping away.
+ */
+static int map_file_pages(struct gmem *gmem, struct span span, int fd, uint64_t offset)
+{
+	if (map_at(span.host, span.size_bytes, MAP_PRIVATE, fd, offset) != MAP_FAILED)
+		return 1;
+	void *ram = map_at(span.host, span.size_bytes, MAP_SHARED, gmem->fd, memfd_offset(gmem, span.host));
+	return ram == MAP_FAILED ? -errno : 0;
+}
+
+static int load_span(struct gmem *gmem, struct span span, int fd, uint64_t offset)
 {
 	uint64_t head = (GMEM_PAGE_SIZE - ((uintptr_t)span.host & (GMEM_PAGE_SIZE - 1))) & (GMEM_PAGE_SIZE - 1);
 	bool congruent = (((uintptr_t)span.host ^ offset) & (GMEM_PAGE_SIZE - 1)) == 0;
@@ -197,8 +223,10 @@ static int load_span(struct span span, int fd, uint64_t offset)
 
 	size_t pages = (size_t)align_down(span.size_bytes - head, GMEM_PAGE_SIZE);
 	size_t tail = span.size_bytes - (size_t)head - pages;
-	int r = map_file_pages(span.host + head, fd, offset + head, pages);
-	if (r < 0) /* a file system that cannot be mapped */
+	int r = map_file_pages(gmem, (struct span){span.host + head, pages}, fd, offset + head);
+	if (r < 0)
+		return r;
+	if (r == 0)
 		return fd_pread_all(fd, span.host, span.size_bytes, offset);
 	r = fd_pread_all(fd, span.host, (size_t)head, offset);
 	if (r < 0)
@@ -220,7 +248,7 @@ int gmem_load_file(struct gmem *gmem, gpa_t gpa, int fd, uint64_t offset, uint64
 
 	while (size_bytes) {
 		struct span span = next_span(gmem, gpa, (size_t)size_bytes);
-		int r = load_span(span, fd, offset);
+		int r = load_span(gmem, span, fd, offset);
 		if (r < 0)
 			return r;
 		gpa += span.size_bytes;

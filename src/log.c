@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "util.h"
+
 enum { LINE_SIZE = 512 };
 static const uint64_t NS_PER_S = 1000000000;
 
@@ -59,11 +61,9 @@ static uint64_t now_ns(void)
 /* A burst first, then one line for every second that has passed. */
 static bool limit_allows(struct log_limit *limit, uint64_t now)
 {
-	if (now - limit->window_start_ns >= NS_PER_S) {
-		limit->window_start_ns = now;
-		if (limit->used)
-			limit->used = limit->used >= LOG_LIMIT_BURST ? LOG_LIMIT_BURST - 1 : limit->used - 1;
-	}
+	uint64_t seconds = (now - limit->window_start_ns) / NS_PER_S;
+	limit->window_start_ns += seconds * NS_PER_S;
+	limit->used -= (unsigned)min_u64(seconds, limit->used);
 	if (limit->used >= LOG_LIMIT_BURST) {
 		limit->suppressed++;
 		return false;

@@ -26,6 +26,13 @@ struct loop {
 	bool ring_ready;
 	bool enabled; /* the loop thread has entered */
 
+	/*
+	 * eventfd: the ring counts it up when something completes. The ring's own descriptor does not do for poll:
+	 * with DEFER_TASKRUN a completion does not wake who polls it already (seen on 6.18). It begins at 1, because
+	 * what was queued before the first dispatch waits for that.
+	 */
+	int notify_fd;
+
 	int wake_fd; /* eventfd: written by loop_wake from anywhere */
 	uint64_t wake_count;
 	struct loop_op wake_op;
@@ -79,6 +86,9 @@ static int create_ring(struct loop *loop, struct err *err)
 	r = restrict_opcodes(&loop->ring);
 	if (r < 0)
 		return err_set(err, r, "io_uring: restrict operations: %s", err_name(r));
+	r = io_uring_register((unsigned)loop->ring.ring_fd, IORING_REGISTER_EVENTFD, &loop->notify_fd, 1);
+	if (r < 0)
+		return err_set(err, r, "io_uring: register an eventfd: %s", err_name(r));
 	return 0;
 }
 
@@ -162,8 +172,10 @@ void loop_wake(struct loop *loop)
 {
 	uint64_t one = 1;
 	int saved_errno = errno;
-	ssize_t written = write(loop->wake_fd, &one, sizeof(one));
-	(void)written; /* EAGAIN cannot be: the counter would have to reach 2^64 - 2 */
+	/* EAGAIN cannot be: the counters would have to reach 2^64 - 2. */
+	(void)!write(loop->wake_fd, &one, sizeof(one));
+	/* From within the write to one eventfd the ring cannot count up another: it puts that off, and it got lost. */
+	(void)!write(loop->notify_fd, &one, sizeof(one));
 	errno = saved_errno;
 }
 
@@ -361,6 +373,9 @@ int loop_dispatch(struct loop *loop)
 	int r = enter(loop);
 	if (r < 0)
 		return r;
+	/* First this, then the completions: one that comes in between is notified again. */
+	uint64_t count;
+	(void)!read(loop->notify_fd, &count, sizeof(count));
 	r = io_uring_submit_and_get_events(&loop->ring);
 	if (r < 0 && !is_transient(r))
 		return r;
@@ -390,7 +405,7 @@ int loop_wait(struct loop *loop, uint64_t timeout_ns)
 
 int loop_get_fd(const struct loop *loop)
 {
-	return loop->ring.ring_fd;
+	return loop->notify_fd;
 }
 
 struct loop *loop_new(struct err *err)
@@ -400,12 +415,17 @@ struct loop *loop_new(struct err *err)
 		err_set(err, -ENOMEM, "event loop: %s", err_name(ENOMEM));
 		return NULL;
 	}
-	loop->wake_fd = loop->timer_fd = -1;
+	loop->notify_fd = loop->wake_fd = loop->timer_fd = -1;
 	loop->tasks_tail = &loop->tasks_head;
 	loop->wake_op.done = wake_done;
 	loop->timer_op.done = timer_done;
 	pthread_mutex_init(&loop->mutex, NULL);
 
+	loop->notify_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (loop->notify_fd < 0) {
+		err_set(err, -errno, "event loop: %s", err_name(errno));
+		goto fail;
+	}
 	if (create_ring(loop, err) < 0)
 		goto fail;
 	/* Not O_NONBLOCK: io_uring then waits for it, instead of failing with EAGAIN. */
@@ -429,6 +449,7 @@ void loop_free(struct loop *loop)
 		return;
 	if (loop->ring_ready)
 		io_uring_queue_exit(&loop->ring);
+	fd_close(&loop->notify_fd);
 	fd_close(&loop->wake_fd);
 	fd_close(&loop->timer_fd);
 	pthread_mutex_destroy(&loop->mutex);

@@ -1,0 +1,349 @@
+/* Guest memory: every edge of a range, and files laid into it. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "gmem.h"
+#include "util.h"
+
+enum { PAGE = GMEM_PAGE_SIZE };
+
+/* --- a host whose mmap fails late, as Linux before 6.12 may: after it has taken the old mapping away ----------- */
+
+static bool file_maps_fail;
+static unsigned file_maps;
+
+void *__real_mmap(void *addr, size_t size, int prot, int flags, int fd, off_t offset);
+void *__real_mmap64(void *addr, size_t size, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap(void *addr, size_t size, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *addr, size_t size, int prot, int flags, int fd, off_t offset);
+
+static bool refuses(void *addr, size_t size, int flags)
+{
+	if (!(flags & MAP_FIXED) || !(flags & MAP_PRIVATE))
+		return false;
+	file_maps++;
+	if (!file_maps_fail)
+		return false;
+	munmap(addr, size);
+	errno = ENODEV;
+	return true;
+}
+
+void *__wrap_mmap(void *addr, size_t size, int prot, int flags, int fd, off_t offset)
+{
+	return refuses(addr, size, flags) ? MAP_FAILED : __real_mmap(addr, size, prot, flags, fd, offset);
+}
+
+void *__wrap_mmap64(void *addr, size_t size, int prot, int flags, int fd, off_t offset)
+{
+	return refuses(addr, size, flags) ? MAP_FAILED : __real_mmap64(addr, size, prot, flags, fd, offset);
+}
+
+/* --- RAM: [0, 4M), a hole, [8M, 12M) and [12M, 16M) that touch ------------------------------------------------- */
+
+static struct gmem *gmem;
+static const uint64_t LOW_END = MIB(4), HIGH = MIB(8), SEAM = MIB(12), HIGH_END = MIB(16);
+
+static int setup(void **state)
+{
+	(void)state;
+	const struct gmem_region regions[] = {{0, MIB(4), NULL}, {MIB(8), MIB(4), NULL}, {MIB(12), MIB(4), NULL}};
+	gmem = gmem_new(regions, ARRAY_SIZE(regions), NULL);
+	file_maps_fail = false;
+	file_maps = 0;
+	return gmem ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	gmem_free(gmem);
+	return 0;
+}
+
+static void new_ram_is_zero_and_its_size_is_the_sum(void **state)
+{
+	(void)state;
+	assert_int_equal(gmem_size_bytes(gmem), MIB(12));
+	uint64_t word = 1;
+	assert_int_equal(gmem_read(gmem, LOW_END - 8, &word, 8), 0);
+	assert_int_equal(word, 0);
+	gmem_free(NULL);
+}
+
+struct edge {
+	gpa_t gpa;
+	uint64_t size;
+	int code;
+};
+
+static void every_edge(void **state)
+{
+	(void)state;
+	const struct edge edges[] = {
+		{0, 1, 0},
+		{LOW_END - 1, 1, 0},
+		{LOW_END - 8, 8, 0},
+		{LOW_END - 1, 2, -EFAULT},
+		{LOW_END, 1, -EFAULT},
+		{HIGH - 1, 1, -EFAULT},
+		{HIGH - 1, 2, -EFAULT},
+		{HIGH, 1, 0},
+		{SEAM - 4, 8, 0},
+		{HIGH_END - 1, 1, 0},
+		{HIGH_END - 1, 2, -EFAULT},
+		{HIGH_END, 1, -EFAULT},
+		{UINT64_MAX, 1, -EFAULT},
+		{UINT64_MAX, 2, -EFAULT},
+		{UINT64_MAX - 3, 8, -EFAULT},
+		{LOW_END, 0, 0}, /* no byte of it is not RAM */
+		{UINT64_MAX, 0, 0},
+	};
+	uint8_t data[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+	for (size_t i = 0; i < ARRAY_SIZE(edges); i++) {
+		const struct edge *e = &edges[i];
+		assert_int_equal(gmem_write(gmem, e->gpa, data, e->size), e->code);
+		uint8_t back[8] = {0};
+		assert_int_equal(gmem_read(gmem, e->gpa, back, e->size), e->code);
+		assert_memory_equal(back, e->code ? (uint8_t[8]){0} : data, e->size);
+		assert_int_equal(gmem_fill(gmem, e->gpa, 0, e->size), e->code);
+	}
+}
+
+static void sizes_that_would_wrap(void **state)
+{
+	(void)state;
+	uint8_t byte = 0;
+	assert_int_equal(gmem_read(gmem, 1, &byte, SIZE_MAX), -EFAULT);
+	assert_int_equal(gmem_read(gmem, HIGH, &byte, UINT64_MAX - HIGH + 1), -EFAULT);
+	assert_int_equal(gmem_read(gmem, HIGH_END - 1, &byte, UINT64_MAX - HIGH_END + 3), -EFAULT);
+	assert_int_equal(gmem_fill(gmem, HIGH, 1, UINT64_MAX), -EFAULT);
+	assert_int_equal(gmem_load_file(gmem, HIGH, gmem->fd, 0, UINT64_MAX), -EFAULT);
+}
+
+/* RAM up to the last address does not go on at address 0. */
+static void the_end_of_the_address_space(void **state)
+{
+	(void)state;
+	const struct gmem_region regions[] = {{0, PAGE, NULL}, {UINT64_MAX - PAGE + 1, PAGE, NULL}};
+	struct gmem *edge = gmem_new(regions, 2, NULL);
+	assert_non_null(edge);
+	uint16_t word = 0xabcd;
+	assert_int_equal(gmem_write(edge, UINT64_MAX - 1, &word, 2), 0);
+	assert_int_equal(gmem_write(edge, UINT64_MAX, &word, 2), -EFAULT);
+	assert_int_equal(gmem_fill(edge, UINT64_MAX - PAGE + 1, 1, PAGE + 1), -EFAULT);
+	uint8_t first = 1;
+	assert_int_equal(gmem_read(edge, 0, &first, 1), 0);
+	assert_int_equal(first, 0);
+	gmem_free(edge);
+}
+
+static void a_refused_write_touches_nothing(void **state)
+{
+	(void)state;
+	uint64_t word = UINT64_MAX;
+	assert_int_equal(gmem_write(gmem, LOW_END - 4, &word, 8), -EFAULT);
+	uint32_t tail = 1;
+	assert_int_equal(gmem_read(gmem, LOW_END - 4, &tail, 4), 0);
+	assert_int_equal(tail, 0);
+}
+
+static void ranges_across_touching_regions(void **state)
+{
+	(void)state;
+	assert_int_equal(gmem_fill(gmem, SEAM - PAGE, 0x5a, 2 * PAGE), 0);
+	uint8_t back[2 * PAGE + 2];
+	assert_int_equal(gmem_read(gmem, SEAM - PAGE - 1, back, sizeof(back)), 0);
+	assert_int_equal(back[0], 0);
+	for (size_t i = 1; i <= 2 * PAGE; i++)
+		assert_int_equal(back[i], 0x5a);
+	assert_int_equal(back[2 * PAGE + 1], 0);
+}
+
+static void impossible_sizes_are_an_error(void **state)
+{
+	(void)state;
+	const struct gmem_region huge = {0, 1ULL << 62, NULL};
+	struct err err = {0};
+	assert_null(gmem_new(&huge, 1, &err));
+	assert_true(err.code < 0);
+	assert_non_null(strstr(err.text, "guest memory: "));
+}
+
+/* --- files ------------------------------------------------------------------------------------------------- */
+
+static uint8_t pattern(uint64_t offset)
+{
+	return (uint8_t)(offset * 7 + (offset >> 8) * 13 + 1) | 1; /* never 0 */
+}
+
+static int make_file(uint64_t size)
+{
+	int fd = memfd_create("image", MFD_CLOEXEC);
+	assert_true(fd >= 0);
+	uint8_t *data = malloc(size);
+	for (uint64_t i = 0; i < size; i++)
+		data[i] = pattern(i);
+	assert_int_equal(write(fd, data, size), size);
+	free(data);
+	return fd;
+}
+
+/* [gpa, gpa + size) holds the file from `offset`; what surrounds it is still `around`. */
+static void check_loaded(gpa_t gpa, uint64_t offset, uint64_t size, uint8_t around)
+{
+	uint8_t *back = malloc(size + 2 * PAGE);
+	assert_int_equal(gmem_read(gmem, gpa - PAGE, back, size + 2 * PAGE), 0);
+	for (uint64_t i = 0; i < PAGE; i++)
+		assert_true(back[i] == around && back[PAGE + size + i] == around);
+	for (uint64_t i = 0; i < size; i++) {
+		if (back[PAGE + i] != pattern(offset + i))
+			fail_msg("byte %llu of %llu", (unsigned long long)i, (unsigned long long)size);
+	}
+	free(back);
+}
+
+struct load {
+	gpa_t gpa;
+	uint64_t offset, size;
+	bool maps;
+};
+
+static void loads_of_every_shape(void **state)
+{
+	(void)state;
+	const uint64_t threshold = KIB(256);
+	const struct load loads[] = {
+		{MIB(1), 0, 1, false},
+		{MIB(1), 0, threshold - 1, false},
+		{MIB(1), 0, threshold, true},                   /* whole pages */
+		{MIB(1), 0, threshold + 1, true},               /* a tail */
+		{MIB(1) + 1, PAGE + 1, threshold + PAGE, true}, /* head and tail */
+		{MIB(1) + 1, PAGE + 1, threshold + PAGE - 2, false},
+		{MIB(1) + PAGE - 1, PAGE - 1, threshold + 1, true}, /* a head of one byte, no tail */
+		{MIB(1) + 1, 0, MIB(1), false},                     /* never congruent */
+		{MIB(1) + 512, 512, MIB(1) + 77, true},
+		{SEAM - MIB(1), 0, MIB(1) + 100, true}, /* across the seam: mapped, then read */
+		{SEAM - 100, PAGE - 100, MIB(1), true}, /* read, then mapped */
+	};
+	int fd = make_file(MIB(1) + 2 * PAGE);
+	for (size_t i = 0; i < ARRAY_SIZE(loads); i++) {
+		const struct load *l = &loads[i];
+		teardown(NULL);
+		setup(NULL);
+		assert_int_equal(gmem_fill(gmem, l->gpa - PAGE, 0xee, l->size + 2 * PAGE), 0);
+		assert_int_equal(gmem_load_file(gmem, l->gpa, fd, l->offset, l->size), 0);
+		assert_int_equal(file_maps, l->maps);
+		check_loaded(l->gpa, l->offset, l->size, 0xee);
+	}
+	close(fd);
+}
+
+/* The guest writes to its copy; the file and other VMs that map it stay as they are. */
+static void guest_writes_stay_private(void **state)
+{
+	(void)state;
+	int fd = make_file(MIB(1));
+	assert_int_equal(gmem_load_file(gmem, MIB(1), fd, 0, MIB(1)), 0);
+	assert_int_equal(file_maps, 1);
+	assert_int_equal(gmem_fill(gmem, MIB(1), 0, MIB(1)), 0);
+	uint8_t byte;
+	assert_int_equal(pread(fd, &byte, 1, 5000), 1);
+	assert_int_equal(byte, pattern(5000));
+	assert_int_equal(gmem_load_file(gmem, MIB(1), fd, 0, MIB(1)), 0); /* over the earlier one */
+	check_loaded(MIB(1), 0, MIB(1), 0);
+	close(fd);
+}
+
+static void exactly_to_the_end_of_ram(void **state)
+{
+	(void)state;
+	int fd = make_file(MIB(1) + 1);
+	assert_int_equal(gmem_load_file(gmem, LOW_END - MIB(1), fd, 0, MIB(1)), 0);
+	assert_int_equal(gmem_load_file(gmem, LOW_END - MIB(1), fd, 0, MIB(1) + 1), -EFAULT);
+	assert_int_equal(gmem_load_file(gmem, LOW_END - MIB(1) + 1, fd, 1, MIB(1)), -EFAULT);
+	assert_int_equal(gmem_load_file(gmem, HIGH_END - 1, fd, 0, 1), 0);
+	assert_int_equal(gmem_load_file(gmem, LOW_END, fd, 0, 0), 0);
+	close(fd);
+}
+
+static void a_file_that_ends_early(void **state)
+{
+	(void)state;
+	int fd = make_file(MIB(1));
+	assert_int_equal(gmem_load_file(gmem, MIB(1), fd, 0, MIB(1) + 1), -ENODATA);
+	assert_int_equal(gmem_load_file(gmem, MIB(1), fd, 1, MIB(1)), -ENODATA);
+	assert_int_equal(gmem_load_file(gmem, MIB(1), fd, MIB(1), 1), -ENODATA);
+	assert_int_equal(gmem_load_file(gmem, MIB(1), fd, UINT64_MAX, 1), -ENODATA);
+	assert_int_equal(gmem_load_file(gmem, MIB(1), fd, UINT64_MAX, UINT32_MAX), -EFAULT);
+	assert_int_equal(ftruncate(fd, PAGE), 0);
+	assert_int_equal(gmem_load_file(gmem, MIB(1), fd, 0, MIB(1)), -ENODATA);
+	assert_int_equal(file_maps, 0);
+	close(fd);
+	assert_int_equal(gmem_load_file(gmem, MIB(1), fd, 0, 1), -EBADF);
+}
+
+/* A file cut short while it is mapped: diagnostics say so instead of raising SIGBUS. */
+static void peek_survives_a_cut_file(void **state)
+{
+	(void)state;
+	int fd = make_file(MIB(1));
+	assert_int_equal(gmem_load_file(gmem, MIB(1), fd, 0, MIB(1)), 0);
+	uint8_t bytes[15];
+	assert_int_equal(gmem_peek(gmem, MIB(1) + 100, bytes, sizeof(bytes)), 0);
+	assert_int_equal(bytes[0], pattern(100));
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(gmem_peek(gmem, MIB(1) + 100, bytes, sizeof(bytes)), -EFAULT);
+	assert_int_equal(gmem_peek(gmem, LOW_END - 1, bytes, 2), -EFAULT);
+	assert_int_equal(gmem_peek(gmem, LOW_END - 1, bytes, 1), 0);
+	assert_int_equal(gmem_peek(gmem, SEAM - 7, bytes, sizeof(bytes)), 0); /* across the seam */
+	assert_int_equal(gmem_peek(gmem, LOW_END, bytes, 0), 0);
+	close(fd);
+}
+
+static void a_file_that_cannot_be_mapped_is_read(void **state)
+{
+	(void)state;
+	int fd = make_file(MIB(1));
+	file_maps_fail = true;
+	assert_int_equal(gmem_fill(gmem, SEAM, 0xee, MIB(2)), 0);
+	assert_int_equal(gmem_load_file(gmem, SEAM + PAGE + 5, fd, 5, MIB(1) - 10), 0);
+	assert_int_equal(file_maps, 1);
+	check_loaded(SEAM + PAGE + 5, 5, MIB(1) - 10, 0xee);
+
+	/* And it is shared RAM as before, at its place in the memfd. */
+	uint8_t byte = 0;
+	assert_int_equal(pread(gmem->fd, &byte, 1, (off_t)(MIB(8) + PAGE + 5)), 1);
+	assert_int_equal(byte, pattern(5));
+	close(fd);
+}
+
+#define GMEM_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		GMEM_TEST(new_ram_is_zero_and_its_size_is_the_sum),
+		GMEM_TEST(every_edge),
+		GMEM_TEST(sizes_that_would_wrap),
+		cmocka_unit_test(the_end_of_the_address_space),
+		GMEM_TEST(a_refused_write_touches_nothing),
+		GMEM_TEST(ranges_across_touching_regions),
+		cmocka_unit_test(impossible_sizes_are_an_error),
+		GMEM_TEST(loads_of_every_shape),
+		GMEM_TEST(guest_writes_stay_private),
+		GMEM_TEST(exactly_to_the_end_of_ram),
+		GMEM_TEST(a_file_that_ends_early),
+		GMEM_TEST(peek_survives_a_cut_file),
+		GMEM_TEST(a_file_that_cannot_be_mapped_is_read),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
