@@ -165,7 +165,7 @@ VMLET_API void vmlet_get_result(const struct vmlet *vm, struct vmlet_result *ret
 
 /*
  * End the VM as VMLET_END_STOPPED with `value`; the first end counts. Returns at once; vmlet_run or
- * vmlet_dispatch then reports it. Async-signal-safe. [any]
+ * vmlet_dispatch then reports it. Async-signal-safe. A call must have returned before vmlet_free begins. [any]
  */
 VMLET_API void vmlet_stop(struct vmlet *vm, uint32_t value);
 

@@ -67,6 +67,12 @@ CASE(status_77, "exit-status", "quiet  status=77 \"a b\"", LINES("command line: 
 CASE(status_255, "exit-status", "status=255", .value = 255);
 CASE(status_none, "exit-status", NULL, LINES("command line: ''\n"), .value = 0xe1);
 CASE(serial_check, "serial-check", "strict", LINES("THRE interrupt after a byte has gone: 2 of 2"));
+CASE(pit_speaker, "pit", "first=speaker", LINES("OUT is high after 20 ms"));
+CASE(pit_speaker_write, "pit", "first=speaker-write", LINES("OUT is high after 20 ms"));
+CASE(pit_control, "pit", "first=control", LINES("OUT is high after 20 ms"));
+CASE(pit_latch, "pit", "first=latch", LINES("OUT is high after 20 ms"));
+CASE(pit_read_back, "pit", "first=read-back", LINES("OUT is high after 20 ms"));
+CASE(pit_counter, "pit", "first=counter", LINES("OUT is high after 20 ms"));
 CASE(pio_mmio, "pio-mmio", NULL, LINES("outw over the start of debug-exit is ignored"));
 CASE(timer_irq, "timer-irq", NULL,
      LINES("PIT through the PIC", "PIT through the IOAPIC (pin 0)", "periodic APIC timer: 5 ticks"));
@@ -371,6 +377,12 @@ static const struct test tests[] = {
 	TEST("echo-irq-ioapic", run_echo, "irq=ioapic"),
 	TEST("serial-check", run_case, &serial_check),
 	TEST("pio-mmio", run_case, &pio_mmio),
+	TEST("pit-speaker", run_case_once, &pit_speaker),
+	TEST("pit-speaker-write", run_case_once, &pit_speaker_write),
+	TEST("pit-control", run_case_once, &pit_control),
+	TEST("pit-latch", run_case_once, &pit_latch),
+	TEST("pit-read-back", run_case_once, &pit_read_back),
+	TEST("pit-counter", run_case_once, &pit_counter),
 	TEST("debugcon", run_debugcon, NULL),
 	TEST("timer-irq", run_case_once, &timer_irq),
 	TEST("ipi-1", run_case, &ipi_1),

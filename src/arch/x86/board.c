@@ -7,6 +7,7 @@
 #include "arch/cpu.h"
 #include "arch/x86/irqchip.h"
 #include "arch/x86/layout.h"
+#include "arch/x86/pit.h"
 #include "devices/debug_exit.h"
 #include "devices/debugcon.h"
 #include "devices/i8042.h"
@@ -86,6 +87,13 @@ static int add_rtc(struct board *board, struct err *err)
 	return add_pio_device(board, PORT_RTC, RTC_CMOS_SIZE, rtc, err);
 }
 
+static int add_pit(struct board *board, struct err *err)
+{
+	struct device *pit = pit_new(board->vm, err);
+	int r = add_pio_device(board, PORT_PIT, PIT_SIZE, pit, err);
+	return r < 0 ? r : bus_map(&board->vm->pio, PORT_SPEAKER, PORT_SPEAKER, pit, PIT_SPEAKER_OFFSET, err);
+}
+
 static int add_i8042(struct board *board, struct err *err)
 {
 	struct device *i8042 = i8042_new(vm_irq_line(board->vm, GSI_I8042), vm_guest_event_sink(board->vm), err);
@@ -111,6 +119,8 @@ static int add_devices(struct board *board, const struct board_config *config, s
 			       uart16550_new(vm_irq_line(vm, GSI_COM1), config->serial, err), err);
 	if (r == 0)
 		r = add_rtc(board, err);
+	if (r == 0)
+		r = add_pit(board, err);
 	if (r == 0)
 		r = add_i8042(board, err);
 	if (r == 0)

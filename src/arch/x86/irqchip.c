@@ -24,12 +24,6 @@ int irqchip_create(const struct kvm *kvm, struct err *err)
 	r = kvm_ioctl_value(kvm->vm_fd, KVM_CREATE_IRQCHIP, 0);
 	if (r < 0)
 		return err_kvm(err, r, "KVM_CREATE_IRQCHIP: %s", err_name(r));
-
-	/* The dummy speaker answers port 0x61, by which kernels calibrate their clocks. */
-	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
-	r = kvm_ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit);
-	if (r < 0)
-		return err_kvm(err, r, "KVM_CREATE_PIT2: %s", err_name(r));
 	return 0;
 }
 

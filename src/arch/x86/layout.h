@@ -28,7 +28,9 @@ enum {
 #define LAYOUT_TSS          0xfffbd000ULL /* three pages, for the same */
 
 enum {
+	PORT_PIT = 0x40,
 	PORT_I8042_DATA = 0x60,
+	PORT_SPEAKER = 0x61,
 	PORT_I8042_COMMAND = 0x64,
 	PORT_RTC = 0x70,
 	PORT_DEBUGCON_BOCHS = 0xe9,
