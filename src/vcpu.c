@@ -6,17 +6,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "arch/cpu.h"
 #include "fd.h"
+#include "thread.h"
 #include "vm.h"
 
-enum {
-	STACK_SIZE = 256 << 10,
-	KERNEL_SIGSET_SIZE = 8, /* sizeof(sigset_t) in the kernel */
-};
+enum { KERNEL_SIGSET_SIZE = 8 }; /* sizeof(sigset_t) in the kernel */
 
 static int kick_signal(void)
 {
@@ -218,26 +215,9 @@ void vcpu_fini(struct vcpu *vcpu)
 	fd_close(&vcpu->fd);
 }
 
-/* The new thread inherits a mask with everything blocked: the program's own signals never land on it. */
-static int create_thread(struct vcpu *vcpu)
-{
-	sigset_t all, saved;
-	sigfillset(&all);
-	pthread_attr_t attr;
-	int r = pthread_attr_init(&attr);
-	if (r)
-		return -r;
-	pthread_attr_setstacksize(&attr, STACK_SIZE);
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
-	r = pthread_create(&vcpu->thread, &attr, vcpu_main, vcpu);
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-	pthread_attr_destroy(&attr);
-	return -r;
-}
-
 int vcpu_start(struct vcpu *vcpu, struct err *err)
 {
-	int r = create_thread(vcpu);
+	int r = thread_start(&vcpu->thread, vcpu_main, vcpu);
 	if (r < 0)
 		return err_set(err, r, "start the thread of vCPU %u: %s", vcpu->index, err_name(r));
 	vcpu->has_thread = true;

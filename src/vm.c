@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "thread.h"
 #include "util.h"
 
 /* --- memory -------------------------------------------------------------------------------------------- */
@@ -60,9 +61,9 @@ int vm_init(struct vm *vm, struct gmem *gmem, struct loop *loop, const struct lo
 	if (r < 0)
 		return r;
 	/* Each slot waits several milliseconds for an SRCU grace period; that is time for the rest of the set-up. */
-	r = pthread_create(&vm->slots_thread, NULL, slots_main, vm);
-	if (r)
-		return err_set(err, -r, "start a thread: %s", err_name(r));
+	r = thread_start(&vm->slots_thread, slots_main, vm);
+	if (r < 0)
+		return err_set(err, r, "start a thread: %s", err_name(r));
 	vm->has_slots_thread = true;
 	return 0;
 }

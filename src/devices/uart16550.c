@@ -127,13 +127,17 @@ static void rx_push(struct uart16550 *u, uint8_t data, uint8_t errors)
 }
 
 /*
- * Input is held back until the guest shows that it listens: by RTS, as on a line with flow control, by its
- * interrupt, or by asking LSR again and again. Drivers clear the FIFO and read a byte away when they start, and
- * what a person or a script has typed before that would be lost.
+ * Input is held back until the guest shows that it listens: by RTS, by its interrupt, or by asking LSR again and
+ * again. Drivers clear the FIFO and read a byte away when they start, and what a person or a script has typed
+ * before that would be lost. DTR without RTS is flow control: the guest has the port open and wants no more for now.
  */
 static bool listening(const struct uart16550 *u)
 {
-	return !loopback(u) && ((u->mcr & MCR_RTS) || (u->ier & IER_ERBFI) || u->polls == LISTENING_POLLS);
+	if (loopback(u))
+		return false;
+	if (u->mcr & (MCR_RTS | MCR_DTR))
+		return u->mcr & MCR_RTS;
+	return (u->ier & IER_ERBFI) || u->polls == LISTENING_POLLS;
 }
 
 /*

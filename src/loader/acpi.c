@@ -62,15 +62,6 @@ struct acpi {
 	gpa_t base;
 };
 
-static uint8_t checksum(const uint8_t *data, size_t size_bytes)
-{
-	uint8_t sum = 0;
-
-	for (size_t i = 0; i < size_bytes; i++)
-		sum = (uint8_t)(sum + data[i]);
-	return (uint8_t)-sum;
-}
-
 /* Begin a table with the header that all share (5.2.6); what it returns is for table_close. */
 static size_t table_open(struct acpi *acpi, const char *signature, uint8_t revision)
 {
@@ -100,7 +91,7 @@ static gpa_t table_close(struct acpi *acpi, size_t opened)
 
 	if (acpi_buf_fits(buf)) {
 		le32_store(table + HEADER_LENGTH_OFFSET, (uint32_t)size_bytes);
-		table[HEADER_CHECKSUM_OFFSET] = checksum(table, size_bytes);
+		table[HEADER_CHECKSUM_OFFSET] = acpi_checksum(table, size_bytes);
 	}
 	return acpi->base + opened;
 }
@@ -384,8 +375,8 @@ static void fill_rsdp(uint8_t *rsdp, gpa_t xsdt)
 	rsdp[15] = 2; /* revision */
 	le32_store(rsdp + 20, RSDP_SIZE_BYTES);
 	le64_store(rsdp + 24, xsdt);
-	rsdp[8] = checksum(rsdp, RSDP_V1_SIZE_BYTES);
-	rsdp[32] = checksum(rsdp, RSDP_SIZE_BYTES);
+	rsdp[8] = acpi_checksum(rsdp, RSDP_V1_SIZE_BYTES);
+	rsdp[32] = acpi_checksum(rsdp, RSDP_SIZE_BYTES);
 }
 
 /* A new table (an MCFG, say) is one more put_ function and one more entry here. */

@@ -64,3 +64,12 @@ void acpi_buf_insert(struct acpi_buf *buf, size_t offset, const void *data, size
 	memmove(buf->data + offset + size_bytes, buf->data + offset, tail);
 	memcpy(buf->data + offset, data, size_bytes);
 }
+
+uint8_t acpi_checksum(const uint8_t *data, size_t size_bytes)
+{
+	uint8_t sum = 0;
+
+	for (size_t i = 0; i < size_bytes; i++)
+		sum = (uint8_t)(sum + data[i]);
+	return (uint8_t)-sum;
+}

@@ -1,6 +1,6 @@
 /*
- * A bounded byte writer for the ACPI tables. Past the end nothing is written but `used` goes on counting, so
- * that a renderer needs no error path: it looks at acpi_buf_fits once, at the end.
+ * A bounded byte writer for the ACPI tables and the MP table. Past the end nothing is written but `used` goes on
+ * counting, so that a renderer needs no error path: it looks at acpi_buf_fits once, at the end.
  */
 #pragma once
 
@@ -32,3 +32,6 @@ void acpi_put_align(struct acpi_buf *buf, size_t align);
 
 /* Put `size_bytes` in at `offset` (0 to used) and move what follows up. */
 void acpi_buf_insert(struct acpi_buf *buf, size_t offset, const void *data, size_t size_bytes);
+
+/* The byte that makes the sum of all, its own place included, 0: that place holds 0 before. */
+uint8_t acpi_checksum(const uint8_t *data, size_t size_bytes);

@@ -87,10 +87,12 @@ static bool looping(const struct chr *m)
 	return m->mcr & MCR_LOOP;
 }
 
-/* RTS, the receive interrupt, or eight looks at LSR in vain. */
+/* RTS; without DTR also the receive interrupt, or eight looks at LSR in vain. */
 static bool listening(const struct chr *m)
 {
-	return !looping(m) && ((m->mcr & MCR_RTS) || (m->ier & IER_ERBFI) || m->polls >= 8);
+	bool open = m->mcr & MCR_DTR, wants = m->mcr & MCR_RTS;
+
+	return !looping(m) && (wants || (!open && ((m->ier & IER_ERBFI) || m->polls >= 8)));
 }
 
 static unsigned capacity(const struct chr *m)

@@ -97,6 +97,8 @@ CASE(panic, "panic", NULL, LINES("panic\n"), .end = VMLET_END_PANIC);
 CASE(ring3, "ring3", "irq", LINES("ok: this is ring 3", "interrupts from here and back"));
 CASE(acpi_1, "acpi", "cpus=1", LINES("RSDP: extended checksum", "the MADT lists 1 CPUs"));
 CASE(acpi_254, "acpi", "cpus=254", LINES("the MADT lists 254 CPUs"), .cpus = 254);
+CASE(mptable_1, "mptable", "cpus=1", LINES("pointer: checksum", "the table lists 1 CPUs"));
+CASE(mptable_254, "mptable", "cpus=254", LINES("the table lists 254 CPUs"), .cpus = 254);
 CASE(e820_pvh, "e820", "sorted", LINES("entry: pvh", "0000000000100000 000000000fffffff 1"));
 CASE(cpuid_default, "cpuid", "present=apic,hypervisor,lm,nx,sse2,syscall signature=KVMKVMKVM",
      LINES("hypervisor 'KVMKVMKVM"));
@@ -416,6 +418,8 @@ static const struct test tests[] = {
 	TEST("rtc", run_rtc, NULL),
 	TEST("acpi", run_case, &acpi_1),
 	TEST("acpi-254", run_case_once, &acpi_254),
+	TEST("mptable", run_case, &mptable_1),
+	TEST("mptable-254", run_case_once, &mptable_254),
 	TEST("e820-pvh", run_case_once, &e820_pvh),
 	TEST("e820-linux64", run_e820_linux, NULL),
 	TEST("cpuid", run_case, &cpuid_default),

@@ -590,6 +590,20 @@ static void test_input_comes_with_the_receive_interrupt(void **state)
 	assert_int_equal(receive("x", 1), 1);
 }
 
+static void test_rts_is_flow_control(void **state)
+{
+	(void)state;
+	wr(MCR, MCR_DTR | MCR_RTS);
+	wr(IER, IER_ERBFI);
+	assert_int_equal(receive("1", 1), 1);
+	rd(RBR_THR);
+	wr(MCR, MCR_DTR); /* Linux, with crtscts, when its buffers are full */
+	assert_int_equal(receive("2", 1), 0);
+	wr(MCR, MCR_DTR | MCR_RTS);
+	assert_int_equal(chr.accepts, 1);
+	assert_int_equal(receive("2", 1), 1);
+}
+
 static void test_input_comes_to_a_guest_that_polls(void **state)
 {
 	(void)state;
@@ -661,6 +675,7 @@ int main(void)
 		TEST(test_out2_is_no_gate),
 		FRESH(test_input_waits_until_the_guest_listens),
 		FRESH(test_input_comes_with_the_receive_interrupt),
+		FRESH(test_rts_is_flow_control),
 		FRESH(test_input_comes_to_a_guest_that_polls),
 		TEST(test_linux_probe),
 	};

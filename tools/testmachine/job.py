@@ -4,13 +4,16 @@ import contextlib
 import io
 import os
 import secrets
+import select
 import selectors
 import shlex
 import signal
 import subprocess
 import sys
 import tarfile
+import termios
 import time
+import tty
 
 from machine import Machine, MachineFailure, new_disk, receive
 
@@ -31,7 +34,7 @@ class OutOfTime(Exception):
 class Job:
     """What to run: see `testmachine run --help` for the fields."""
 
-    def __init__(self, command, trees, out, stdin, as_user, timeout, console=None):
+    def __init__(self, command, trees, out, stdin, as_user, timeout, console=None, tty=False):
         self.command = command
         self.trees = trees
         self.out = out
@@ -39,6 +42,7 @@ class Job:
         self.as_user = as_user
         self.timeout = timeout
         self.console = console
+        self.tty = tty
         # Ends both streams, with the status after it. Output that holds its first byte is held back
         # until the next byte tells, so that byte is one that few programs end a write with.
         self.marker = b"\x1d" + secrets.token_hex(16).encode()
@@ -70,7 +74,8 @@ def attempt(job, state, cpus):
         restore(machine, state)
         start(machine, tar_bytes)
         with time_limit(job.timeout):
-            status = relay(machine, job.marker)
+            with terminal(machine.ports["tty"]) if job.tty else contextlib.nullcontext() as joined:
+                status = relay(machine, job.marker, joined)
         if job.out:
             status = unpack(job, disks[1], status)
         return status
@@ -156,6 +161,7 @@ def settings(job):
         "user": "user" if job.as_user else "root",
         "marker": job.marker.decode(),
         "out_dir": job.out[1] if job.out else "",
+        "tty_size": "{1} {0}".format(*os.get_terminal_size(0)) if job.tty else "",
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
 
@@ -224,21 +230,55 @@ def write_all(fd, data):
         data = data[os.write(fd, data):]
 
 
-def relay(machine, marker):
+class Terminal:
+    """Our terminal, joined to the machine's: keys one way, the screen the other."""
+
+    QUIET_SECONDS = 0.1  # after this long without output, there is no more to come
+
+    def __init__(self, sock):
+        self.socket = sock
+
+    def send_keys(self):
+        self.socket.sendall(os.read(0, 1 << 10))
+
+    def show(self):
+        write_all(1, receive(self.socket, 1 << 16))
+
+    def show_rest(self):
+        while select.select([self.socket], [], [], self.QUIET_SECONDS)[0]:
+            self.show()
+
+
+@contextlib.contextmanager
+def terminal(sock):
+    """Keys go to the machine as they are typed; our terminal is as it was afterwards."""
+    before = termios.tcgetattr(0)
+    tty.setraw(0)
+    try:
+        yield Terminal(sock)
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def relay(machine, marker, joined=None):
     """Passes on both of the command's outputs, live; returns its status when both have ended."""
     with selectors.DefaultSelector() as selector:
-        for name, target in (("out", 1), ("err", 2)):
-            stream = Stream(machine.ports[name], target, marker)
-            selector.register(stream.socket, selectors.EVENT_READ, stream)
-        while True:
+        streams = [Stream(machine.ports[name], target, marker) for name, target in (("out", 1), ("err", 2))]
+        for stream in streams:
+            selector.register(stream.socket, selectors.EVENT_READ, stream.receive)
+        if joined:
+            selector.register(0, selectors.EVENT_READ, joined.send_keys)
+            selector.register(joined.socket, selectors.EVENT_READ, joined.show)
+        while any(stream.status is None for stream in streams):
             for key, _ in selector.select():
-                stream = key.data
-                if not stream.receive():
+                if key.data() is False:
                     raise MachineFailure(machine.why_gone())
-                if stream.status is not None:
+            for stream in streams:
+                if stream.status is not None and stream.socket in selector.get_map():
                     selector.unregister(stream.socket)
-                    if not selector.get_map():
-                        return stream.status
+        if joined:
+            joined.show_rest()
+        return streams[0].status
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ class Machine:
         self._stderr = os.memfd_create("testmachine-stderr")
         self.ports = {}
         far_ends = {}
-        for name in (*PORTS, "qmp"):
+        for name in (*PORTS, "tty", "qmp"):
             self.ports[name], far_ends[name] = socket.socketpair()
         self.qmp = Qmp(self.ports.pop("qmp"), self)
         arguments = [str(qemu), *self._board(), *self._memory(ram, ram_shared), *self._boot(kernel, initramfs)]
@@ -99,6 +99,7 @@ class Machine:
                      "-device", "virtio-serial-pci"]
         for name, end in far_ends.items():
             arguments += ["-chardev", f"socket,id={name},fd={end.fileno()}"]
+        arguments += ["-device", "virtconsole,chardev=tty"]  # /dev/hvc0: a terminal, for run --tty
         for number, name in enumerate(PORTS, 1):
             arguments += ["-device", f"virtserialport,nr={number},chardev={name},name={name}"]
         return arguments + ["-mon", "chardev=qmp,mode=control"]

@@ -16,6 +16,7 @@
 #include "devices/rtc_cmos.h"
 #include "devices/uart16550.h"
 #include "loader/acpi.h"
+#include "loader/mptable.h"
 #include "util.h"
 
 enum {
@@ -174,6 +175,23 @@ static int write_acpi(struct board *board, unsigned cpu_count, struct err *err)
 	return r < 0 ? err_set(err, r, "ACPI tables: %s", err_name(r)) : 0;
 }
 
+static int write_mptable(struct board *board, unsigned cpu_count, struct err *err)
+{
+	struct mptable_config config = {
+		.cpus = cpu_count,
+		.lapic_base = LAYOUT_LAPIC,
+		.ioapic_base = LAYOUT_IOAPIC,
+		.ioapic_id = IOAPIC_ID,
+		.sci_irq = GSI_SCI,
+	};
+	uint8_t blob[MPTABLE_BLOB_SIZE_MAX];
+	size_t size;
+	int r = mptable_render(&config, LAYOUT_MPTABLE, blob, sizeof(blob), &size);
+	if (r == 0)
+		r = gmem_write(board->vm->gmem, LAYOUT_MPTABLE, blob, size);
+	return r < 0 ? err_set(err, r, "MP table: %s", err_name(r)) : 0;
+}
+
 static unsigned fill_memory_map(const struct gmem *gmem, struct memory_range map[MEMORY_MAP_MAX])
 {
 	unsigned count = 0;
@@ -249,6 +267,8 @@ static int bring_up(struct board *board, const struct board_config *config, stru
 	int r = add_devices(board, config, err);
 	if (r == 0)
 		r = write_acpi(board, config->cpu_count, err);
+	if (r == 0)
+		r = write_mptable(board, config->cpu_count, err);
 	if (r == 0)
 		r = load(board, config, &boot, err);
 	if (r == 0)

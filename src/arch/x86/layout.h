@@ -14,7 +14,9 @@ enum {
 
 	LAYOUT_EBDA = 0x9fc00, /* end of conventional memory */
 	LAYOUT_ACPI = 0xe0000, /* the BIOS area, where an RSDP is looked for */
-	LAYOUT_ACPI_SIZE = 0x20000,
+	LAYOUT_ACPI_SIZE = 0x10000,
+	LAYOUT_MPTABLE = 0xf0000, /* its upper half, where an MP floating pointer is looked for */
+	LAYOUT_MPTABLE_SIZE = 0x10000,
 	LAYOUT_HIGH_RAM = 0x100000,
 };
 
