@@ -19,6 +19,8 @@
 /* How long the end waits for a console reader that does not read at all. */
 static const uint64_t DRAIN_PATIENCE_NS = 2000000000;
 
+static const uint64_t STOP_REQUESTED = 1ULL << 32;
+
 /* What a guest's restart makes anew; everything else of a struct vmlet outlives it. */
 struct machine {
 	struct gmem *gmem;
@@ -40,9 +42,8 @@ struct vmlet {
 	struct machine machine;
 	bool started;
 
-	/* vmlet_stop may run in a signal handler: two words, no lock. */
-	atomic_bool stop_requested;
-	atomic_uint stop_value;
+	/* vmlet_stop may run in a signal handler: one word, no lock. */
+	_Atomic uint64_t stop; /* 0, or STOP_REQUESTED and the first caller's value */
 
 	struct vmlet_result result;
 	struct loop_timer drain_timer;
@@ -300,8 +301,9 @@ static void restart(struct vmlet *vm)
 
 static void look_for_end(struct vmlet *vm)
 {
-	if (atomic_load(&vm->stop_requested)) {
-		finish(vm, VMLET_END_STOPPED, atomic_load(&vm->stop_value), "stopped from outside");
+	uint64_t stop = atomic_load(&vm->stop);
+	if (stop) {
+		finish(vm, VMLET_END_STOPPED, (uint32_t)stop, "stopped from outside");
 		return;
 	}
 	struct vm_end end = vm_get_end(&vm->machine.vm);
@@ -365,11 +367,8 @@ void vmlet_get_result(const struct vmlet *vm, struct vmlet_result *ret_result)
 
 void vmlet_stop(struct vmlet *vm, uint32_t value)
 {
-	bool first = !atomic_load(&vm->stop_requested);
-	if (first) {
-		atomic_store(&vm->stop_value, value);
-		atomic_store(&vm->stop_requested, true);
-	}
+	uint64_t none = 0;
+	atomic_compare_exchange_strong(&vm->stop, &none, STOP_REQUESTED | value);
 	loop_wake(vm->loop);
 }
 

@@ -1,5 +1,6 @@
 #include "chr.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -72,7 +73,8 @@ static size_t enqueue(struct chr *chr, const uint8_t *data, size_t size_bytes)
 	memcpy(chr->queue + tail, data, first);
 	memcpy(chr->queue, data + first, taken - first);
 	chr->queue_used += taken;
-	chr->starved = taken < size_bytes;
+	if (taken < size_bytes)
+		chr->starved = true;
 	return taken;
 }
 
@@ -99,7 +101,7 @@ static void write_task(struct loop_task *task)
 /* Write the queue's first contiguous run. Its bytes stay put until write_done: writers only append. */
 static void start_write(struct chr *chr)
 {
-	if (chr->write_op.state != LOOP_OP_IDLE || chr->losing || chr->out_fd < 0)
+	if (chr->write_op.state != LOOP_OP_IDLE || chr->losing || chr->closing || chr->out_fd < 0)
 		return;
 	pthread_mutex_lock(&chr->mutex);
 	const uint8_t *run = chr->queue + chr->queue_head;
@@ -182,12 +184,12 @@ static void offer_input(struct chr *chr)
 	if (chr->input_from == chr->input_to || !chr->client.receive)
 		return;
 	atomic_store(&chr->input_waits, true);
-	chr->input_from +=
-		chr->client.receive(chr->client.ctx, chr->input + chr->input_from, chr->input_to - chr->input_from);
-	if (chr->input_from < chr->input_to)
-		return;
-	atomic_store(&chr->input_waits, false);
-	start_read(chr);
+	size_t offered = chr->input_to - chr->input_from;
+	size_t taken = chr->client.receive(chr->client.ctx, chr->input + chr->input_from, offered);
+	assert(taken <= offered);
+	chr->input_from += taken;
+	if (taken == offered)
+		atomic_store(&chr->input_waits, false);
 }
 
 void chr_accept_input(struct chr *chr)
@@ -198,19 +200,26 @@ void chr_accept_input(struct chr *chr)
 
 static void input_task(struct loop_task *task)
 {
-	offer_input(container_of(task, struct chr, input_task));
+	struct chr *chr = container_of(task, struct chr, input_task);
+	offer_input(chr);
+	start_read(chr);
 }
 
 static void start_read(struct chr *chr)
 {
 	if (chr->read_op.state != LOOP_OP_IDLE || chr->losing || chr->closing || chr->in_fd < 0)
 		return;
-	if (chr->input_from < chr->input_to || !chr->client.receive)
+	/* Without a device, only to see a peer go. */
+	if (!chr->client.receive && !chr->policy->lost)
 		return;
-	chr->input_from = chr->input_to = 0;
-	int r = chr->read_polls
-			? loop_poll(chr->loop, &chr->read_op, chr->in_fd, POLLIN)
-			: loop_read(chr->loop, &chr->read_op, chr->in_fd, chr->input, CHR_INPUT_SIZE, UINT64_MAX);
+	if (chr->input_from == chr->input_to)
+		chr->input_from = chr->input_to = 0;
+	size_t room = CHR_INPUT_SIZE - chr->input_to;
+	if (!room)
+		return;
+	uint8_t *to = chr->input + chr->input_to;
+	int r = chr->read_polls ? loop_poll(chr->loop, &chr->read_op, chr->in_fd, POLLIN)
+				: loop_read(chr->loop, &chr->read_op, chr->in_fd, to, room, UINT64_MAX);
 	if (r < 0)
 		loop_post(chr->loop, &chr->input_task);
 }
@@ -225,33 +234,27 @@ static void input_ended(struct chr *chr)
 
 static void take_input(struct chr *chr, size_t size_bytes)
 {
+	uint8_t *data = chr->input + chr->input_to;
 	if (chr->filter.input)
-		size_bytes = chr->filter.input(chr->filter.ctx, chr->input, size_bytes);
-	chr->input_from = 0;
-	chr->input_to = size_bytes;
-	if (size_bytes)
-		offer_input(chr);
-	else
-		start_read(chr);
+		size_bytes = (size_t)min_u64(chr->filter.input(chr->filter.ctx, data, size_bytes), size_bytes);
+	chr->input_to += size_bytes;
+	offer_input(chr);
 }
 
 static void read_done(struct loop_op *op, int res)
 {
 	struct chr *chr = container_of(op, struct chr, read_op);
-	if (chr->losing) {
-		finish_losing(chr);
-		return;
-	}
-	if (chr->closing)
-		return;
-
 	bool polled = chr->read_polls;
+	bool goes_on = res > 0 || res == -EAGAIN || res == -EINTR || (polled && res == 0);
 	chr->read_polls = res == -EAGAIN;
-	if (res == -EAGAIN || res == -EINTR || (polled && res >= 0))
+	if (res > 0 && !polled && !chr->closing)
+		take_input(chr, (size_t)res); /* also while losing: the peer sent it before it went */
+
+	if (chr->losing)
+		finish_losing(chr);
+	else if (goes_on)
 		start_read(chr);
-	else if (res > 0)
-		take_input(chr, (size_t)res);
-	else
+	else if (!chr->closing)
 		input_ended(chr);
 }
 

@@ -4,7 +4,8 @@
  * Output. chr_write copies into a bounded queue and returns at once with what it took; the loop writes it
  * out. When it took less than all, the device keeps the rest and `writable` is called once there is room.
  * Input. The loop reads a block and offers it with `receive`; the device takes what fits and the rest waits
- * in the back end (which reads no more meanwhile) until the device calls chr_accept_input.
+ * in the back end (which reads ahead until its block is full, so that a peer that leaves and the owner's escape
+ * keys are seen also when a guest does not read) until the device calls chr_accept_input.
  * So neither side loses a byte, and neither grows without bound.
  *
  * Lock order: the device's lock, then the back end's. Callbacks come on the loop thread with no lock held.

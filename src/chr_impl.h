@@ -39,7 +39,7 @@ struct chr {
 	bool read_polls, write_polls; /* the op is a poll: the descriptor is O_NONBLOCK and said EAGAIN */
 	struct loop_task write_task, input_task;
 	uint8_t *input;
-	size_t input_from, input_to; /* [from, to): read, not yet taken by the device */
+	size_t input_from, input_to; /* [from, to): read, not yet taken by the device; a read in flight appends */
 	_Atomic bool input_waits;
 
 	/* The queue. */

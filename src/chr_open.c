@@ -53,6 +53,8 @@ struct chr *chr_file_new(struct loop *loop, const struct log *log, const char *p
 		err_config(err, -errno, "console output '%s': %s", path, err_name(errno));
 		goto fail;
 	}
+	/* From here on writes may wait. */
+	(void)fcntl(fd, F_SETFL, 0);
 	chr_connect(chr, -1, fd);
 	if (!set_path(chr, path, err))
 		goto fail;

@@ -30,7 +30,7 @@ static int check_serial(const struct vmlet_serial *serial, const char *name, str
 	if ((unsigned)serial->kind > VMLET_SERIAL_UNIX)
 		return err_config(err, -EINVAL, "%s: kind %d is not one that this library knows", name, serial->kind);
 	bool needs_path = serial->kind == VMLET_SERIAL_FILE || serial->kind == VMLET_SERIAL_UNIX;
-	if (needs_path && !serial->path)
+	if (needs_path && (!serial->path || !*serial->path))
 		return err_config(err, -EINVAL, "%s: no path is given", name);
 	return 0;
 }

@@ -6,14 +6,17 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fd.h"
+#include "loop_timers.h"
 #include "util.h"
 
-enum { RING_ENTRIES = 256 };
+enum {
+	RING_ENTRIES = 256,
+	IO_SIZE_MAX = 0x7ffff000, /* the kernel's MAX_RW_COUNT; its length field has 32 bits */
+};
+static const uint64_t RETRY_NS = 10000000;
 static const uint64_t NS_PER_S = 1000000000;
 
 /* The only operations that this ring will ever take, whatever a bug in us asks for. */
@@ -25,6 +28,7 @@ struct loop {
 	struct io_uring ring;
 	bool ring_ready;
 	bool enabled; /* the loop thread has entered */
+	bool calling; /* a callback: what it submits, its caller hands to the kernel */
 
 	/*
 	 * eventfd: the ring counts it up when something completes. The ring's own descriptor does not do for poll:
@@ -37,21 +41,16 @@ struct loop {
 	uint64_t wake_count;
 	struct loop_op wake_op;
 
-	int timer_fd; /* timerfd for the earliest timer; set from any thread */
+	struct loop_timers timers;
 	uint64_t timer_count;
 	struct loop_op timer_op;
 
-	pthread_mutex_t mutex; /* guards the two lists */
-	struct loop_task *tasks_head, **tasks_tail;
-	struct loop_timer *timers; /* ascending deadlines */
-};
+	struct loop_op *cancels; /* what has been asked to end and has not */
+	struct loop_timer cancel_timer;
 
-uint64_t loop_now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
+	pthread_mutex_t mutex; /* guards the tasks */
+	struct loop_task *tasks_head, **tasks_tail;
+};
 
 /* --- ring ------------------------------------------------------------------------------------------- */
 
@@ -92,9 +91,19 @@ static int create_ring(struct loop *loop, struct err *err)
 	return 0;
 }
 
+/* Make the descriptor readable; async-signal-safe. EAGAIN cannot be: the counter would have to reach 2^64 - 2. */
+static void notify(struct loop *loop)
+{
+	uint64_t one = 1;
+	(void)!write(loop->notify_fd, &one, sizeof(one));
+}
+
 /* A free submission entry; submits what is queued when the ring is full. NULL: the kernel takes no more now. */
 static struct io_uring_sqe *get_sqe(struct loop *loop)
 {
+	/* Who polls the descriptor must come to dispatch, or nobody submits this. */
+	if (!loop->calling)
+		notify(loop);
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
 	if (sqe || !loop->enabled)
 		return sqe;
@@ -116,7 +125,7 @@ int loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, size_t s
 	struct io_uring_sqe *sqe = start_op(loop, op);
 	if (!sqe)
 		return -ENOSPC;
-	io_uring_prep_read(sqe, fd, buf, (unsigned)size_bytes, offset);
+	io_uring_prep_read(sqe, fd, buf, (unsigned)min_u64(size_bytes, IO_SIZE_MAX), offset);
 	io_uring_sqe_set_data(sqe, op);
 	return 0;
 }
@@ -126,7 +135,7 @@ int loop_write(struct loop *loop, struct loop_op *op, int fd, const void *buf, s
 	struct io_uring_sqe *sqe = start_op(loop, op);
 	if (!sqe)
 		return -ENOSPC;
-	io_uring_prep_write(sqe, fd, buf, (unsigned)size_bytes, offset);
+	io_uring_prep_write(sqe, fd, buf, (unsigned)min_u64(size_bytes, IO_SIZE_MAX), offset);
 	/* A stream's write may raise SIGPIPE: on a kernel worker, where it is blocked, never on the caller's thread. */
 	if (offset == UINT64_MAX)
 		sqe->flags |= IOSQE_ASYNC;
@@ -154,16 +163,50 @@ int loop_accept(struct loop *loop, struct loop_op *op, int listen_fd)
 	return 0;
 }
 
-void loop_cancel(struct loop *loop, struct loop_op *op)
+/* --- cancelling --------------------------------------------------------------------------------------- */
+
+static void ask_to_end(struct loop *loop, struct loop_op *op)
 {
-	if (op->state != LOOP_OP_INFLIGHT)
-		return;
 	struct io_uring_sqe *sqe = get_sqe(loop);
 	if (!sqe)
 		return;
 	io_uring_prep_cancel(sqe, op, 0);
 	io_uring_sqe_set_data(sqe, NULL); /* its own completion is nobody's business */
+}
+
+/*
+ * Once is not enough. The ring may be full; and an op that a kernel worker could not finish at once is on its way
+ * to the wait for its descriptor for a moment in which the kernel does not find it (seen on 6.18).
+ */
+static void cancel_again(struct loop_timer *timer)
+{
+	struct loop *loop = container_of(timer, struct loop, cancel_timer);
+	for (struct loop_op *op = loop->cancels; op; op = op->next)
+		ask_to_end(loop, op);
+	if (loop->cancels)
+		loop_timer_arm(loop, timer, loop_now_ns() + RETRY_NS);
+}
+
+void loop_cancel(struct loop *loop, struct loop_op *op)
+{
+	if (op->state != LOOP_OP_INFLIGHT)
+		return;
 	op->state = LOOP_OP_CANCELLING;
+	ask_to_end(loop, op);
+	if (!loop->cancels)
+		loop_timer_arm(loop, &loop->cancel_timer, loop_now_ns() + RETRY_NS);
+	op->next = loop->cancels;
+	loop->cancels = op;
+}
+
+static void cancel_ended(struct loop *loop, const struct loop_op *op)
+{
+	struct loop_op **at = &loop->cancels;
+	while (*at != op)
+		at = &(*at)->next;
+	*at = op->next;
+	if (!loop->cancels)
+		loop_timer_disarm(loop, &loop->cancel_timer);
 }
 
 /* --- tasks from other threads ------------------------------------------------------------------------- */
@@ -172,10 +215,9 @@ void loop_wake(struct loop *loop)
 {
 	uint64_t one = 1;
 	int saved_errno = errno;
-	/* EAGAIN cannot be: the counters would have to reach 2^64 - 2. */
 	(void)!write(loop->wake_fd, &one, sizeof(one));
 	/* From within the write to one eventfd the ring cannot count up another: it puts that off, and it got lost. */
-	(void)!write(loop->notify_fd, &one, sizeof(one));
+	notify(loop);
 	errno = saved_errno;
 }
 
@@ -223,11 +265,24 @@ void loop_unpost(struct loop *loop, struct loop_task *task)
 	pthread_mutex_unlock(&loop->mutex);
 }
 
+static unsigned count_tasks(struct loop *loop)
+{
+	unsigned count = 0;
+	pthread_mutex_lock(&loop->mutex);
+	for (const struct loop_task *task = loop->tasks_head; task; task = task->next)
+		count++;
+	pthread_mutex_unlock(&loop->mutex);
+	return count;
+}
+
+/* No more than there are by now: a task that posts itself again waits for the next round. */
 static void run_tasks(struct loop *loop)
 {
 	struct loop_task *task;
-	while ((task = pop_task(loop)))
+	for (unsigned left = count_tasks(loop); left && (task = pop_task(loop)); left--)
 		task->fn(task);
+	if (count_tasks(loop))
+		loop_wake(loop); /* loop_post does it for the first of a list only */
 }
 
 static void arm_wake(struct loop *loop)
@@ -246,70 +301,19 @@ static void wake_done(struct loop_op *op, int res)
 
 /* --- timers ------------------------------------------------------------------------------------------- */
 
-/* Deadlines are absolute, so one that has passed fires at once. Called with the mutex held. */
-static void set_timerfd(struct loop *loop)
-{
-	uint64_t deadline = loop->timers ? loop->timers->deadline_ns : 0;
-	struct itimerspec spec = {
-		.it_value = {.tv_sec = (time_t)(deadline / NS_PER_S), .tv_nsec = (long)(deadline % NS_PER_S)}};
-	timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL);
-}
-
-static void unlink_timer(struct loop *loop, struct loop_timer *timer)
-{
-	for (struct loop_timer **at = &loop->timers; *at; at = &(*at)->next) {
-		if (*at == timer) {
-			*at = timer->next;
-			break;
-		}
-	}
-	timer->deadline_ns = 0;
-}
-
 void loop_timer_arm(struct loop *loop, struct loop_timer *timer, uint64_t deadline_ns)
 {
-	pthread_mutex_lock(&loop->mutex);
-	if (timer->deadline_ns)
-		unlink_timer(loop, timer);
-	timer->deadline_ns = max_u64(deadline_ns, 1);
-	struct loop_timer **at = &loop->timers;
-	while (*at && (*at)->deadline_ns <= timer->deadline_ns)
-		at = &(*at)->next;
-	timer->next = *at;
-	*at = timer;
-	if (loop->timers == timer)
-		set_timerfd(loop);
-	pthread_mutex_unlock(&loop->mutex);
+	loop_timers_arm(&loop->timers, timer, deadline_ns);
 }
 
 void loop_timer_disarm(struct loop *loop, struct loop_timer *timer)
 {
-	pthread_mutex_lock(&loop->mutex);
-	if (timer->deadline_ns) {
-		unlink_timer(loop, timer);
-		set_timerfd(loop);
-	}
-	pthread_mutex_unlock(&loop->mutex);
-}
-
-static struct loop_timer *pop_expired(struct loop *loop, uint64_t now_ns)
-{
-	pthread_mutex_lock(&loop->mutex);
-	struct loop_timer *timer = loop->timers;
-	if (timer && timer->deadline_ns <= now_ns) {
-		loop->timers = timer->next;
-		timer->deadline_ns = 0;
-	} else {
-		timer = NULL;
-		set_timerfd(loop);
-	}
-	pthread_mutex_unlock(&loop->mutex);
-	return timer;
+	loop_timers_disarm(&loop->timers, timer);
 }
 
 static void arm_timer_op(struct loop *loop)
 {
-	(void)loop_read(loop, &loop->timer_op, loop->timer_fd, &loop->timer_count, sizeof(loop->timer_count), 0);
+	(void)loop_read(loop, &loop->timer_op, loop->timers.fd, &loop->timer_count, sizeof(loop->timer_count), 0);
 }
 
 static void timer_done(struct loop_op *op, int res)
@@ -318,12 +322,17 @@ static void timer_done(struct loop_op *op, int res)
 	if (res == -ECANCELED)
 		return;
 	arm_timer_op(loop);
+	loop_timers_run(&loop->timers);
+}
 
-	/* One reading of the clock: a timer that re-arms itself in the past waits for the next round. */
-	uint64_t now = loop_now_ns();
-	struct loop_timer *timer;
-	while ((timer = pop_expired(loop, now)))
-		timer->fn(timer);
+/* Without its own two ops the loop is deaf. False: the ring did not take one; try again soon. */
+static bool arm_own_ops(struct loop *loop)
+{
+	if (loop->wake_op.state == LOOP_OP_IDLE)
+		arm_wake(loop);
+	if (loop->timer_op.state == LOOP_OP_IDLE)
+		arm_timer_op(loop);
+	return loop->wake_op.state != LOOP_OP_IDLE && loop->timer_op.state != LOOP_OP_IDLE;
 }
 
 /* --- dispatch ------------------------------------------------------------------------------------------ */
@@ -340,11 +349,13 @@ static int enter(struct loop *loop)
 	return 0;
 }
 
-static void complete(struct io_uring_cqe *cqe)
+static void complete(struct loop *loop, const struct io_uring_cqe *cqe)
 {
 	struct loop_op *op = io_uring_cqe_get_data(cqe);
 	if (!op)
 		return;
+	if (op->state == LOOP_OP_CANCELLING)
+		cancel_ended(loop, op);
 	op->state = LOOP_OP_IDLE;
 	op->done(op, cqe->res);
 }
@@ -352,15 +363,16 @@ static void complete(struct io_uring_cqe *cqe)
 /* What has completed by now, and no more: an op that is resubmitted by its `done` cannot hold us here. */
 static void reap(struct loop *loop)
 {
-	unsigned ready = io_uring_cq_ready(&loop->ring);
-	while (ready--) {
-		struct io_uring_cqe *cqe;
-		if (io_uring_peek_cqe(&loop->ring, &cqe) < 0)
-			return;
+	bool nested = loop->calling; /* a callback that waits for another op */
+	loop->calling = true;
+	struct io_uring_cqe *cqe;
+	for (unsigned ready = io_uring_cq_ready(&loop->ring); ready && io_uring_peek_cqe(&loop->ring, &cqe) == 0;
+	     ready--) {
 		struct io_uring_cqe copy = *cqe;
 		io_uring_cqe_seen(&loop->ring, cqe);
-		complete(&copy);
+		complete(loop, &copy);
 	}
+	loop->calling = nested;
 }
 
 static bool is_transient(int r)
@@ -380,6 +392,7 @@ int loop_dispatch(struct loop *loop)
 	if (r < 0 && !is_transient(r))
 		return r;
 	reap(loop);
+	(void)arm_own_ops(loop);
 	/* What the callbacks have submitted starts now, also when the caller polls before it comes back. */
 	r = io_uring_submit(&loop->ring);
 	return r < 0 && !is_transient(r) ? r : 0;
@@ -391,6 +404,8 @@ int loop_wait(struct loop *loop, uint64_t timeout_ns)
 	if (r < 0)
 		return r;
 
+	if (!arm_own_ops(loop))
+		timeout_ns = min_u64(timeout_ns, RETRY_NS);
 	struct __kernel_timespec timeout = {
 		.tv_sec = (long long)(timeout_ns / NS_PER_S),
 		.tv_nsec = (long long)(timeout_ns % NS_PER_S),
@@ -408,6 +423,17 @@ int loop_get_fd(const struct loop *loop)
 	return loop->notify_fd;
 }
 
+static int open_fds(struct loop *loop, struct err *err)
+{
+	int r = loop_timers_init(&loop->timers);
+	loop->notify_fd = r < 0 ? -1 : eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	/* Not O_NONBLOCK: io_uring then waits for it, instead of failing with EAGAIN. */
+	loop->wake_fd = loop->notify_fd < 0 ? -1 : eventfd(0, EFD_CLOEXEC);
+	if (r == 0 && loop->wake_fd < 0)
+		r = -errno;
+	return r < 0 ? err_set(err, r, "event loop: %s", err_name(r)) : 0;
+}
+
 struct loop *loop_new(struct err *err)
 {
 	struct loop *loop = calloc(1, sizeof(*loop));
@@ -415,32 +441,19 @@ struct loop *loop_new(struct err *err)
 		err_set(err, -ENOMEM, "event loop: %s", err_name(ENOMEM));
 		return NULL;
 	}
-	loop->notify_fd = loop->wake_fd = loop->timer_fd = -1;
+	loop->notify_fd = loop->wake_fd = -1;
 	loop->tasks_tail = &loop->tasks_head;
 	loop->wake_op.done = wake_done;
 	loop->timer_op.done = timer_done;
+	loop->cancel_timer.fn = cancel_again;
 	pthread_mutex_init(&loop->mutex, NULL);
 
-	loop->notify_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (loop->notify_fd < 0) {
-		err_set(err, -errno, "event loop: %s", err_name(errno));
-		goto fail;
+	if (open_fds(loop, err) < 0 || create_ring(loop, err) < 0) {
+		loop_free(loop);
+		return NULL;
 	}
-	if (create_ring(loop, err) < 0)
-		goto fail;
-	/* Not O_NONBLOCK: io_uring then waits for it, instead of failing with EAGAIN. */
-	loop->wake_fd = eventfd(0, EFD_CLOEXEC);
-	loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
-	if (loop->wake_fd < 0 || loop->timer_fd < 0) {
-		err_set(err, -errno, "event loop: %s", err_name(errno));
-		goto fail;
-	}
-	arm_wake(loop);
-	arm_timer_op(loop);
+	arm_own_ops(loop);
 	return loop;
-fail:
-	loop_free(loop);
-	return NULL;
 }
 
 void loop_free(struct loop *loop)
@@ -451,7 +464,7 @@ void loop_free(struct loop *loop)
 		io_uring_queue_exit(&loop->ring);
 	fd_close(&loop->notify_fd);
 	fd_close(&loop->wake_fd);
-	fd_close(&loop->timer_fd);
+	loop_timers_fini(&loop->timers);
 	pthread_mutex_destroy(&loop->mutex);
 	free(loop);
 }

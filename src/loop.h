@@ -21,6 +21,7 @@ struct loop;
 struct loop_op {
 	void (*done)(struct loop_op *op, int res); /* res: bytes or event bits, or -errno (-ECANCELED). [loop] */
 	enum { LOOP_OP_IDLE, LOOP_OP_INFLIGHT, LOOP_OP_CANCELLING } state;
+	struct loop_op *next; /* private */
 };
 
 /* Something to call on the loop thread. Posting a task that is already queued does nothing. */

@@ -13,12 +13,17 @@
 #include "thread.h"
 #include "vm.h"
 
-enum { KERNEL_SIGSET_SIZE = 8 }; /* sizeof(sigset_t) in the kernel */
+enum {
+	KERNEL_SIGSET_SIZE = 8, /* sizeof(sigset_t) in the kernel */
 
-static int kick_signal(void)
-{
-	return SIGRTMIN;
-}
+	/*
+	 * Not a real-time signal: of those the kernel keeps a count per user, and refuses to send one more than
+	 * RLIMIT_SIGPENDING; the kick would be lost. Of the others the one that programs use least.
+	 */
+	KICK_SIGNAL = SIGURG,
+
+	FIRST_LIBC_SIGNAL = 32, /* up to SIGRTMIN: the C library's own */
+};
 
 /* --- exits --------------------------------------------------------------------------------------------- */
 
@@ -139,7 +144,7 @@ static void consume_kick(void)
 {
 	sigset_t kick;
 	sigemptyset(&kick);
-	sigaddset(&kick, kick_signal());
+	sigaddset(&kick, KICK_SIGNAL);
 	struct timespec now = {0};
 	while (sigtimedwait(&kick, NULL, &now) > 0)
 		;
@@ -180,7 +185,10 @@ static int set_signal_mask(struct vcpu *vcpu, struct err *err)
 		struct kvm_signal_mask head;
 		uint8_t set[KERNEL_SIGSET_SIZE];
 	} mask = {.head = {.len = KERNEL_SIGSET_SIZE}};
-	uint64_t blocked = ~(1ULL << (kick_signal() - 1));
+	uint64_t blocked = ~(1ULL << (KICK_SIGNAL - 1));
+	/* With these the C library makes every thread change its user (setuid): a guest must not keep it waiting. */
+	for (int signal_number = FIRST_LIBC_SIGNAL; signal_number < SIGRTMIN; signal_number++)
+		blocked &= ~(1ULL << (signal_number - 1));
 	memcpy(mask.head.sigset, &blocked, sizeof(blocked));
 	int r = kvm_ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &mask);
 	return r < 0 ? err_kvm(err, r, "KVM_SET_SIGNAL_MASK: %s", err_name(r)) : 0;
@@ -227,7 +235,7 @@ int vcpu_start(struct vcpu *vcpu, struct err *err)
 void vcpu_kick(struct vcpu *vcpu)
 {
 	if (vcpu->has_thread)
-		pthread_kill(vcpu->thread, kick_signal());
+		pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
 void vcpu_join(struct vcpu *vcpu)

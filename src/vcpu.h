@@ -1,9 +1,10 @@
 /*
  * A vCPU: a KVM descriptor and the thread that runs it.
  *
- * Theory of operation. The thread blocks every signal. KVM_SET_SIGNAL_MASK lets one of them, the kick, through
- * while the guest runs, and only there: a kick that is sent at any moment ends the next KVM_RUN with EINTR, so
- * none is lost, no handler is installed, and nothing of the host program's signals is touched.
+ * Theory of operation. The thread blocks every signal but those that the C library keeps for itself.
+ * KVM_SET_SIGNAL_MASK lets one more, the kick, through while the guest runs, and only there: a kick that is sent at
+ * any moment ends the next KVM_RUN with EINTR, so none is lost, no handler is installed, and nothing of the host
+ * program's signals is touched.
  */
 #pragma once
 

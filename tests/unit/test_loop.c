@@ -219,8 +219,9 @@ static void cancel_when_the_ring_is_full(void **state)
 	assert_int_equal(ops[count].op.state, LOOP_OP_IDLE);
 	for (unsigned i = 0; i < count; i++)
 		loop_cancel(loop, &ops[i].op);
-	settle();
 	for (unsigned i = 0; i < count; i++) {
+		while (!ops[i].done)
+			assert_int_equal(loop_wait(loop, UINT64_MAX), 0);
 		assert_int_equal(ops[i].done, 1);
 		assert_int_equal(ops[i].res, -ECANCELED);
 	}
@@ -307,19 +308,27 @@ static void a_reader_that_goes_while_a_write_waits(void **state)
 	fds[0] = -1;
 }
 
+/*
+ * A cancel that meets the write between the kernel's worker and the wait for room is one that the kernel does not
+ * carry out; asked for once only, it left one of some hundred writes here waiting for ever.
+ */
 static void cancel_of_a_write_that_waits(void **state)
 {
 	(void)state;
 	assert_int_equal(fcntl(fds[1], F_SETPIPE_SZ, 4096), 4096);
 	static uint8_t data[4096];
 	assert_int_equal(write(fds[1], data, sizeof(data)), sizeof(data));
-	struct op op = make_op();
-	assert_int_equal(loop_write(loop, &op.op, fds[1], data, sizeof(data), UINT64_MAX), 0);
-	settle();
-	loop_cancel(loop, &op.op);
-	while (!op.done)
-		assert_int_equal(loop_wait(loop, UINT64_MAX), 0);
-	assert_true(op.res == -ECANCELED || op.res == -EINTR);
+	for (unsigned i = 0; i < 2000; i++) {
+		struct op op = make_op();
+		assert_int_equal(loop_write(loop, &op.op, fds[1], data, sizeof(data), UINT64_MAX), 0);
+		assert_int_equal(loop_wait(loop, 0), 0);
+		for (uint64_t until = loop_now_ns() + i * 7919 % 15000; loop_now_ns() < until;)
+			;
+		loop_cancel(loop, &op.op);
+		while (!op.done)
+			assert_int_equal(loop_wait(loop, UINT64_MAX), 0);
+		assert_true(op.res == -ECANCELED || op.res == -EINTR);
+	}
 }
 
 /* The kernel's length is 32 bits wide: ours must not become 0 in it, which would read as the end of a file. */

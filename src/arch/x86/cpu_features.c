@@ -1,6 +1,7 @@
 #include "arch/x86/cpu_features.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "util.h"
@@ -86,6 +87,7 @@ static const struct cpu_feature FEATURES[] = {
 	{"xsavec", 0xd, 1, CPUID_EAX, 1},
 	{"xgetbv1", 0xd, 1, CPUID_EAX, 2},
 	{"xsaves", 0xd, 1, CPUID_EAX, 3},
+	{"kvmclock", 0x40000001, 0, CPUID_EAX, 0}, /* the same by its older MSRs: Linux falls back to them */
 	{"kvmclock", 0x40000001, 0, CPUID_EAX, 3},
 	{"kvm_asyncpf", 0x40000001, 0, CPUID_EAX, 4},
 	{"kvm_steal_time", 0x40000001, 0, CPUID_EAX, 5},
@@ -118,13 +120,27 @@ static const struct cpu_feature FEATURES[] = {
 	{"virt_ssbd", 0x80000008, 0, CPUID_EBX, 25},
 };
 
-static const struct cpu_feature *find(const char *name, size_t length)
+static bool is_named(const struct cpu_feature *feature, const char *name, size_t length)
 {
+	return strlen(feature->name) == length && !memcmp(feature->name, name, length);
+}
+
+/* A name may stand for several bits. */
+static int visit(const char *item, size_t length, struct cpu_feature_visitor visitor, struct err *err)
+{
+	bool found = false;
 	for (size_t i = 0; i < ARRAY_SIZE(FEATURES); i++) {
-		if (strlen(FEATURES[i].name) == length && !memcmp(FEATURES[i].name, name, length))
-			return &FEATURES[i];
+		if (!is_named(&FEATURES[i], item + 1, length - 1))
+			continue;
+		found = true;
+		int r = visitor.fn(visitor.ctx, &FEATURES[i], item[0] == '+', err);
+		if (r < 0)
+			return r;
 	}
-	return NULL;
+	return found ? 0
+		     : err_config(err, -EINVAL,
+				  "CPU features: vmlet does not know '%.*s'; names are those of flags in /proc/cpuinfo",
+				  (int)min_u64(length - 1, 64), item + 1);
 }
 
 static int walk_item(const char *item, size_t length, struct cpu_feature_visitor visitor, struct err *err)
@@ -132,24 +148,18 @@ static int walk_item(const char *item, size_t length, struct cpu_feature_visitor
 	if (length < 2 || (item[0] != '+' && item[0] != '-'))
 		return err_config(err, -EINVAL, "CPU features: '%.*s' is not +NAME or -NAME", (int)min_u64(length, 64),
 				  item);
-	const struct cpu_feature *feature = find(item + 1, length - 1);
-	if (!feature)
-		return err_config(err, -EINVAL,
-				  "CPU features: vmlet does not know '%.*s'; names are those of flags in /proc/cpuinfo",
-				  (int)min_u64(length - 1, 64), item + 1);
-	return visitor.fn(visitor.ctx, feature, item[0] == '+', err);
+	return visit(item, length, visitor, err);
 }
 
 int cpu_features_walk(const char *list, struct cpu_feature_visitor visitor, struct err *err)
 {
-	while (list && *list) {
+	if (!list || !*list)
+		return 0;
+	for (;;) {
 		size_t length = strcspn(list, ",");
 		int r = walk_item(list, length, visitor, err);
-		if (r < 0)
+		if (r < 0 || !list[length])
 			return r;
-		list += length;
-		if (*list == ',')
-			list++;
+		list += length + 1; /* after a comma there is an item */
 	}
-	return 0;
 }

@@ -1,13 +1,13 @@
 #include "arch/x86/cpuid.h"
 
 #include <errno.h>
-#include <stdbool.h>
 
 #include "arch/x86/cpu_features.h"
 #include "util.h"
 
 /* Intel SDM volume 2 and AMD APM volume 3, CPUID leaves. */
 enum {
+	LEAF_VENDOR = 0x0,
 	LEAF_FEATURES = 0x1,
 	LEAF_CACHES = 0x4, /* Intel: deterministic cache parameters */
 	LEAF_POWER = 0x6,
@@ -35,6 +35,8 @@ enum {
 	EXT_ECX_PERFCTR_NB = 1 << 24,
 	EXT_ECX_PERFCTR_LLC = 1 << 28,
 };
+#define VENDOR_EBX_AMD          0x68747541U /* "Auth"enticAMD */
+#define VENDOR_EBX_HYGON        0x6f677948U /* "Hygo"nGenuine */
 #define FEATURES_ECX_HYPERVISOR (1U << 31)
 #define LEAF_EXT_FEATURES       0x80000001U
 #define LEAF_EXT_SIZES          0x80000008U
@@ -133,6 +135,18 @@ static void set_features(struct kvm_cpuid_entry2 *entry, bool has_tsc_deadline, 
 		entry->edx |= FEATURES_EDX_HTT;
 }
 
+/* AMD's ways to tell the number of cores; the bits are reserved elsewhere. */
+static void set_amd_cores(struct kvm_cpuid_entry2 *entry, unsigned cpu_count)
+{
+	if (entry->function == LEAF_EXT_SIZES) { /* ECX 15:12: APIC id bits, 7:0: cores less one */
+		entry->ecx = core_bits(cpu_count) << 12 | (cpu_count - 1);
+	} else if (entry->function == LEAF_EXT_FEATURES) {
+		entry->ecx &= ~(uint32_t)EXT_ECX_CMP_LEGACY;
+		if (cpu_count > 1)
+			entry->ecx |= EXT_ECX_CMP_LEGACY;
+	}
+}
+
 /* No performance counters: their MSRs differ from host to host, and a guest that is moved would lose them. */
 static void adapt_entry(struct kvm_cpuid_entry2 *entry, bool has_tsc_deadline, unsigned cpu_count)
 {
@@ -153,12 +167,6 @@ static void adapt_entry(struct kvm_cpuid_entry2 *entry, bool has_tsc_deadline, u
 		break;
 	case LEAF_EXT_FEATURES:
 		entry->ecx &= ~(uint32_t)(EXT_ECX_PERFCTR_CORE | EXT_ECX_PERFCTR_NB | EXT_ECX_PERFCTR_LLC);
-		entry->ecx &= ~(uint32_t)EXT_ECX_CMP_LEGACY;
-		if (cpu_count > 1)
-			entry->ecx |= EXT_ECX_CMP_LEGACY;
-		break;
-	case LEAF_EXT_SIZES: /* ECX 15:12: APIC id bits, 7:0: cores less one */
-		entry->ecx = core_bits(cpu_count) << 12 | (cpu_count - 1);
 		break;
 	default:
 		break;
@@ -195,6 +203,27 @@ static int apply_feature(void *ctx, const struct cpu_feature *feature, int on, s
 
 /* --- the whole ------------------------------------------------------------------------------------------ */
 
+static bool is_amd(struct cpuid *cpuid)
+{
+	const struct kvm_cpuid_entry2 *vendor = find(cpuid, LEAF_VENDOR, 0);
+	return vendor && (vendor->ebx == VENDOR_EBX_AMD || vendor->ebx == VENDOR_EBX_HYGON);
+}
+
+int cpuid_adapt(struct cpuid *cpuid, unsigned cpu_count, const char *features, bool has_tsc_deadline, struct err *err)
+{
+	bool amd = is_amd(cpuid);
+	for (uint32_t i = 0; i < cpuid->head.nent; i++) {
+		adapt_entry(&cpuid->entries[i], has_tsc_deadline, cpu_count);
+		if (amd)
+			set_amd_cores(&cpuid->entries[i], cpu_count);
+	}
+	if (find(cpuid, LEAF_TOPOLOGY, 0))
+		set_extended_topology(cpuid, LEAF_TOPOLOGY, cpu_count);
+	if (find(cpuid, LEAF_TOPOLOGY_V2, 0))
+		set_extended_topology(cpuid, LEAF_TOPOLOGY_V2, cpu_count);
+	return cpu_features_walk(features, (struct cpu_feature_visitor){apply_feature, cpuid}, err);
+}
+
 int cpuid_init(struct cpuid *cpuid, const struct kvm *kvm, unsigned cpu_count, const char *features, struct err *err)
 {
 	cpuid->head = (struct kvm_cpuid2){.nent = CPUID_ENTRIES_MAX};
@@ -203,13 +232,7 @@ int cpuid_init(struct cpuid *cpuid, const struct kvm *kvm, unsigned cpu_count, c
 		return err_kvm(err, r, "KVM_GET_SUPPORTED_CPUID: %s", err_name(r));
 
 	int deadline = kvm_ioctl_value(kvm->system_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER);
-	for (uint32_t i = 0; i < cpuid->head.nent; i++)
-		adapt_entry(&cpuid->entries[i], deadline > 0, cpu_count);
-	if (find(cpuid, LEAF_TOPOLOGY, 0))
-		set_extended_topology(cpuid, LEAF_TOPOLOGY, cpu_count);
-	if (find(cpuid, LEAF_TOPOLOGY_V2, 0))
-		set_extended_topology(cpuid, LEAF_TOPOLOGY_V2, cpu_count);
-	return cpu_features_walk(features, (struct cpu_feature_visitor){apply_feature, cpuid}, err);
+	return cpuid_adapt(cpuid, cpu_count, features, deadline > 0, err);
 }
 
 unsigned cpuid_address_bits(const struct cpuid *cpuid)
@@ -222,11 +245,11 @@ unsigned cpuid_address_bits(const struct cpuid *cpuid)
 }
 
 /* The few fields that carry the vCPU's own APIC id. */
-static void set_apic_id(struct kvm_cpuid_entry2 *entry, unsigned apic_id)
+static void set_entry_apic_id(struct kvm_cpuid_entry2 *entry, unsigned apic_id)
 {
 	switch (entry->function) {
 	case LEAF_FEATURES:
-		entry->ebx |= apic_id << 24;
+		entry->ebx = (entry->ebx & 0xffffff) | apic_id << 24;
 		break;
 	case LEAF_TOPOLOGY:
 	case LEAF_TOPOLOGY_V2:
@@ -242,11 +265,16 @@ static void set_apic_id(struct kvm_cpuid_entry2 *entry, unsigned apic_id)
 	}
 }
 
+void cpuid_set_apic_id(struct cpuid *cpuid, unsigned index)
+{
+	for (uint32_t i = 0; i < cpuid->head.nent; i++)
+		set_entry_apic_id(&cpuid->entries[i], index);
+}
+
 int cpuid_set(const struct cpuid *cpuid, int vcpu_fd, unsigned index, struct err *err)
 {
 	struct cpuid own = *cpuid;
-	for (uint32_t i = 0; i < own.head.nent; i++)
-		set_apic_id(&own.entries[i], index);
+	cpuid_set_apic_id(&own, index);
 	int r = kvm_ioctl(vcpu_fd, KVM_SET_CPUID2, &own);
 	return r < 0 ? err_kvm(err, r, "KVM_SET_CPUID2 of vCPU %u: %s", index, err_name(r)) : 0;
 }

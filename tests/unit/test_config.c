@@ -1,0 +1,199 @@
+/* The library's own copy of a configuration: defaults, sizes, ownership, and every refusal. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "config.h"
+#include "util.h"
+
+static struct vmlet_config make_config(void)
+{
+	struct vmlet_config config;
+	vmlet_config_init(&config);
+	config.kernel = "/boot/kernel";
+	return config;
+}
+
+static void defaults(void **state)
+{
+	(void)state;
+	struct vmlet_config config;
+	memset(&config, 0xff, sizeof(config));
+	vmlet_config_init(&config);
+	assert_int_equal(config.struct_size, sizeof(config));
+	assert_null(config.kernel);
+	assert_int_equal(config.memory_bytes, MIB(256));
+	assert_int_equal(config.cpus, 1);
+	assert_int_equal(config.serial.kind, VMLET_SERIAL_NULL);
+	assert_int_equal(config.serial.in_fd, -1);
+	assert_int_equal(config.debugcon.out_fd, -1);
+	assert_int_equal(config.log_level, VMLET_LOG_WARN);
+	assert_null(config.log);
+}
+
+/* A program of an older or newer header: no byte beyond what it has is touched. */
+static void defaults_of_every_size(void **state)
+{
+	(void)state;
+	union {
+		struct vmlet_config config;
+		uint8_t bytes[sizeof(struct vmlet_config) + 64];
+	} memory;
+	for (size_t size = sizeof(size_t); size <= sizeof(memory); size += sizeof(size_t)) {
+		memset(&memory, 0xa5, sizeof(memory));
+		vmlet_config_init_sized(&memory.config, size);
+		assert_int_equal(memory.config.struct_size, size);
+		for (size_t i = size; i < sizeof(memory); i++)
+			assert_int_equal(memory.bytes[i], 0xa5);
+		for (size_t i = sizeof(struct vmlet_config); i < size; i++)
+			assert_int_equal(memory.bytes[i], 0);
+	}
+}
+
+static void strings_are_copied(void **state)
+{
+	(void)state;
+	char kernel[] = "kernel", cmdline[] = "cmdline", features[] = "-avx", serial[] = "serial",
+	     debugcon[] = "debugcon";
+	char first[] = "one", second[] = "two";
+	const char *initrds[] = {first, second};
+	struct vmlet_config from = make_config(), config;
+	from.kernel = kernel;
+	from.cmdline = cmdline;
+	from.cpu_features = features;
+	from.serial.kind = VMLET_SERIAL_FILE;
+	from.serial.path = serial;
+	from.debugcon.kind = VMLET_SERIAL_UNIX;
+	from.debugcon.path = debugcon;
+	from.initrds = initrds;
+	from.initrd_count = 2;
+	assert_int_equal(config_init(&config, &from, NULL), 0);
+
+	kernel[0] = cmdline[0] = features[0] = serial[0] = debugcon[0] = first[0] = second[0] = '!';
+	initrds[0] = initrds[1] = NULL;
+	assert_string_equal(config.kernel, "kernel");
+	assert_string_equal(config.cmdline, "cmdline");
+	assert_string_equal(config.cpu_features, "-avx");
+	assert_string_equal(config.serial.path, "serial");
+	assert_string_equal(config.debugcon.path, "debugcon");
+	assert_string_equal(config.initrds[0], "one");
+	assert_string_equal(config.initrds[1], "two");
+	assert_int_equal(config.initrd_count, 2);
+	config_fini(&config);
+}
+
+static void an_older_program(void **state)
+{
+	(void)state;
+	struct vmlet_config from = make_config(), config;
+	from.struct_size = offsetof(struct vmlet_config, cpus); /* it knows nothing from there on */
+	from.memory_bytes = MIB(64);
+	from.cpus = 12345;
+	from.serial.kind = (enum vmlet_serial_kind)99;
+	from.log_level = VMLET_LOG_DEBUG;
+	assert_int_equal(config_init(&config, &from, NULL), 0);
+	assert_int_equal(config.memory_bytes, MIB(64));
+	assert_int_equal(config.cpus, 1);
+	assert_int_equal(config.serial.kind, VMLET_SERIAL_NULL);
+	assert_int_equal(config.log_level, VMLET_LOG_WARN);
+	config_fini(&config);
+}
+
+static void refuse(const struct vmlet_config *from, int code, const char *sentence)
+{
+	struct vmlet_config config;
+	struct err err = {0};
+	assert_int_equal(config_init(&config, from, &err), code);
+	assert_int_equal(err.code, code);
+	assert_int_equal(err.kind, ERR_CONFIG);
+	assert_string_equal(err.text, sentence);
+	config_fini(&config);
+}
+
+static void struct_sizes_that_cannot_be(void **state)
+{
+	(void)state;
+	struct vmlet_config from = make_config();
+	static const size_t SIZES[] = {0, sizeof(size_t) - 1, sizeof(from) + 1, SIZE_MAX};
+	for (size_t i = 0; i < ARRAY_SIZE(SIZES); i++) {
+		char sentence[256];
+		(void)snprintf(sentence, sizeof(sentence),
+			       "the configuration's struct_size is %zu; this library knows up to %zu "
+			       "(call vmlet_config_init, or use a newer library)",
+			       SIZES[i], sizeof(from));
+		from.struct_size = SIZES[i];
+		refuse(&from, -EINVAL, sentence);
+	}
+	from.struct_size = sizeof(size_t);
+	refuse(&from, -EINVAL, "no kernel is given");
+}
+
+#define REFUSE(member, value, sentence)                                                                                \
+	do {                                                                                                           \
+		struct vmlet_config from = make_config();                                                              \
+		from.member = value;                                                                                   \
+		refuse(&from, -EINVAL, sentence);                                                                      \
+	} while (0)
+
+static void every_refusal(void **state)
+{
+	(void)state;
+	REFUSE(kernel, NULL, "no kernel is given");
+	REFUSE(cpus, 0, "0 vCPUs: a machine has 1 to 254");
+	REFUSE(cpus, 255, "255 vCPUs: a machine has 1 to 254");
+	REFUSE(cpus, UINT32_MAX, "4294967295 vCPUs: a machine has 1 to 254");
+	REFUSE(memory_bytes, 0, "0 bytes of memory: a machine has at least 2 MiB");
+	REFUSE(memory_bytes, MIB(2) - 1, "2097151 bytes of memory: a machine has at least 2 MiB");
+	REFUSE(memory_bytes, MIB(2) + 1, "2097153 bytes of memory: not a multiple of 4 KiB");
+	REFUSE(memory_bytes, UINT64_MAX, "18446744073709551615 bytes of memory: not a multiple of 4 KiB");
+	REFUSE(boot_protocol, (enum vmlet_boot_protocol)3, "boot protocol 3 is not one that this library knows");
+	REFUSE(boot_protocol, (enum vmlet_boot_protocol) - 1, "boot protocol -1 is not one that this library knows");
+	REFUSE(on_reboot, (enum vmlet_on_reboot)2, "on_reboot 2 is not one that this library knows");
+	REFUSE(cpu_features, "avx", "CPU features: 'avx' is not +NAME or -NAME");
+	REFUSE(serial.kind, (enum vmlet_serial_kind)5, "serial port: kind 5 is not one that this library knows");
+	REFUSE(serial.kind, VMLET_SERIAL_FILE, "serial port: no path is given");
+	REFUSE(serial.kind, VMLET_SERIAL_UNIX, "serial port: no path is given");
+	REFUSE(debugcon.kind, (enum vmlet_serial_kind) - 1,
+	       "debug console: kind -1 is not one that this library knows");
+	REFUSE(debugcon.kind, VMLET_SERIAL_FILE, "debug console: no path is given");
+
+	/* To bind a socket to "" would make one with a name of zeros. */
+	struct vmlet_config from = make_config();
+	from.serial.kind = VMLET_SERIAL_UNIX;
+	from.serial.path = "";
+	refuse(&from, -EINVAL, "serial port: no path is given");
+}
+
+static void the_limits_themselves(void **state)
+{
+	(void)state;
+	struct vmlet_config from = make_config(), config;
+	from.cpus = 254;
+	from.memory_bytes = MIB(2);
+	assert_int_equal(config_init(&config, &from, NULL), 0);
+	config_fini(&config);
+	from.cpus = 1;
+	from.memory_bytes = UINT64_MAX - 4095; /* the board knows how much is too much */
+	assert_int_equal(config_init(&config, &from, NULL), 0);
+	config_fini(&config);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(defaults),
+		cmocka_unit_test(defaults_of_every_size),
+		cmocka_unit_test(strings_are_copied),
+		cmocka_unit_test(an_older_program),
+		cmocka_unit_test(struct_sizes_that_cannot_be),
+		cmocka_unit_test(every_refusal),
+		cmocka_unit_test(the_limits_themselves),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
