@@ -20,8 +20,9 @@
  * Many VMs may live in one process, each served by a thread of the caller's choice. The library never prints,
  * exits, installs a signal handler, reads the environment or changes a terminal. Link with -lvmlet.
  *
- * Threads: functions marked [owner] belong to the one thread that serves the VM (the first to call
- * vmlet_start, vmlet_run or vmlet_dispatch); [any] may be called from every thread.
+ * Threads: functions marked [owner] belong to the one thread that serves the VM; the first vmlet_run or
+ * vmlet_dispatch binds it to its thread. [any] may be called from every thread. The library's own threads block every
+ * signal; it interrupts them with SIGURG, sent to the thread.
  */
 #ifndef VMLET_H
 #define VMLET_H

@@ -195,6 +195,8 @@ static int machine_create(struct vmlet *vm, struct err *err)
 	if (r < 0)
 		return r;
 
+	machine->vm.triple_fault_is_routine = vm->config.on_reboot == VMLET_ON_REBOOT_RESTART;
+
 	struct board_config config = {
 		.kernel = &vm->kernel,
 		.initrds = vm->initrds,
@@ -299,23 +301,21 @@ static void restart(struct vmlet *vm)
 	vm->drained = true;
 }
 
+/* What came first counts: a stop that finds the guest ended changes nothing; one that finds it restarting ends it. */
 static void look_for_end(struct vmlet *vm)
 {
 	uint64_t stop = atomic_load(&vm->stop);
-	if (stop) {
-		finish(vm, VMLET_END_STOPPED, (uint32_t)stop, "stopped from outside");
-		return;
-	}
 	struct vm_end end = vm_get_end(&vm->machine.vm);
 	bool is_reset = end.reason == VM_END_RESET || end.reason == VM_END_TRIPLE_FAULT;
-	if (end.reason == VM_END_NONE)
-		return;
-	if (is_reset && vm->config.on_reboot == VMLET_ON_REBOOT_RESTART) {
+	bool restarts = is_reset && vm->config.on_reboot == VMLET_ON_REBOOT_RESTART;
+	if (end.reason != VM_END_NONE && !restarts) {
+		struct end_words words = end_words(&end);
+		finish(vm, words.end, end.value, words.text);
+	} else if (stop) {
+		finish(vm, VMLET_END_STOPPED, (uint32_t)stop, "stopped from outside");
+	} else if (restarts) {
 		restart(vm);
-		return;
 	}
-	struct end_words words = end_words(&end);
-	finish(vm, words.end, end.value, words.text);
 }
 
 /* 1 once the VM has ended and its console is written out. */

@@ -118,7 +118,8 @@ static void handle_exit(struct vcpu *vcpu)
 	case KVM_EXIT_HLT:
 		break;
 	case KVM_EXIT_SHUTDOWN:
-		dump(vcpu);
+		if (!vm->triple_fault_is_routine)
+			dump(vcpu);
 		vm_end(vm, VM_END_TRIPLE_FAULT, 0, "%s", "");
 		break;
 	case KVM_EXIT_SYSTEM_EVENT:

@@ -53,6 +53,8 @@ struct vm {
 	int slots_code;
 	struct err slots_err;
 
+	bool triple_fault_is_routine; /* it restarts the machine: nobody wants its registers, time after time */
+
 	struct vcpu *vcpus;
 	unsigned vcpu_count;
 

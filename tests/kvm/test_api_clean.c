@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -204,6 +205,42 @@ static void run_full_device(const void *arg)
 	close(full);
 }
 
+static void start_halted(struct machine *machine)
+{
+	machine_init(machine, "hang", "how=hlt");
+	machine->config.cpus = 2;
+	machine_start(machine);
+	machine_serve_ms(machine, 50); /* it is in KVM_RUN and stays there */
+}
+
+/* The C library sends every thread a signal of its own for this, and waits for all of them. */
+static void run_change_of_user(const void *arg)
+{
+	struct machine machine;
+
+	(void)arg;
+	start_halted(&machine);
+	CHECK(setgid(getgid()) == 0, "setgid: %s", strerror(errno));
+	machine_free(&machine);
+}
+
+/* RLIMIT_SIGPENDING counts all of a user's processes; when they have used it up, a VM still stops. */
+static void run_no_queued_signals(const void *arg)
+{
+	struct machine machine;
+	struct rlimit saved, none = {0, 0};
+
+	(void)arg;
+	start_halted(&machine);
+	CHECK(getrlimit(RLIMIT_SIGPENDING, &saved) == 0, "getrlimit");
+	none.rlim_max = saved.rlim_max;
+	CHECK(setrlimit(RLIMIT_SIGPENDING, &none) == 0, "setrlimit");
+	CHECK(vmlet_pause(machine.vm) == 0, "pause");
+	CHECK(vmlet_resume(machine.vm) == 0, "resume");
+	machine_free(&machine);
+	CHECK(setrlimit(RLIMIT_SIGPENDING, &saved) == 0, "setrlimit back");
+}
+
 static const struct test tests[] = {
 	TEST("leaks", run_leaks, NULL),
 	TEST("restart-leaks", run_restart_leaks, NULL),
@@ -211,6 +248,8 @@ static const struct test tests[] = {
 	TEST("sigpipe", run_sigpipe, NULL),
 	TEST("sigpipe-socket", run_sigpipe_socket, NULL),
 	TEST("full-device", run_full_device, NULL),
+	TEST("change-of-user", run_change_of_user, NULL),
+	TEST("no-queued-signals", run_no_queued_signals, NULL),
 	{0},
 };
 
