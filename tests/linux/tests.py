@@ -137,7 +137,7 @@ expect /root #
 send echo $((6 * 7)) of $(nproc)\\r
 expect 42 of 2
 expect /root # 
-send echo slee''ping; sleep 1000\\r
+send sh -c "echo slee''ping; exec sleep 1000"\\r
 expect sleeping
 send \\x03
 expect /root # 

@@ -139,7 +139,6 @@ static void nothing_is_lost_or_doubled(void **state)
 	struct chr *chr = make_fd_chr(NO_FILTER);
 	device_connect();
 	check_stream(chr, out[0], 5 << 20);
-	assert_true(device.writables > 0);
 	chr_free(chr);
 }
 
