@@ -28,7 +28,8 @@ def run_args(name, *options):
 
 def before_exec():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for signo in (signal.SIGPIPE, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    # A shell's background job begins with some of these ignored, and vmlet rightly leaves what it inherits alone.
+    for signo in (signal.SIGPIPE, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(signo, signal.SIG_DFL)
 
 

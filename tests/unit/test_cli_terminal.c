@@ -371,6 +371,10 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		return 2;
+	/* A shell's background job begins with these ignored, and vmlet rightly leaves what it inherits alone. */
+	signal(SIGHUP, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+	signal(SIGQUIT, SIG_DFL);
 	program = argv[1];
 	master = posix_openpt(O_RDWR | O_NOCTTY);
 	if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0)
