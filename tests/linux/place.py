@@ -119,10 +119,10 @@ class Host(Place):
 
 
 class TestMachine(Place):
-    """QEMU's emulation of SVM has a fault that hits about one VM entry in 250000, under QEMU as the inner monitor
-    too. The first instruction after VMRUN cannot be fetched, though it could a moment before: the entry ends in a
-    shutdown with EXITINTINFO 0x80000b0e, error code 0x10, at the RIP that it began at. That is a triple fault of
-    the inner guest. When VMEXIT is hit, the outer machine resets.
+    """In QEMU's emulation of SVM something rare goes wrong, about once in 250000 entries of the inner guest: the first
+    instruction after VMRUN cannot be fetched, though it could a moment before. KVM's trace shows an entry that ends in
+    a shutdown at the RIP that it began at, with EXITINTINFO 0x80000b0e and error code 0x10; vmlet calls it a triple
+    fault. Or the outer machine resets, with QEMU as the inner monitor just so.
     """
 
     fast = False
