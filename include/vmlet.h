@@ -27,6 +27,7 @@
 #ifndef VMLET_H
 #define VMLET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -95,6 +96,43 @@ struct vmlet_serial {
 	void *input_filter_ctx;
 };
 
+enum vmlet_disk_kind {
+	VMLET_DISK_RAW = 0, /* `path`: a raw image or a block device; its format is never probed */
+	VMLET_DISK_NBD = 1, /* `path`: "unix:PATH[:EXPORT]" or "HOST:PORT[:EXPORT]" of an NBD server */
+};
+
+enum vmlet_disk_cache {
+	VMLET_DISK_CACHE_WRITEBACK = 0, /* a flush makes what was written stable */
+	VMLET_DISK_CACHE_UNSAFE = 1,    /* a flush does nothing: for what nobody needs after a crash of the host */
+};
+
+/* A disk (virtio-blk). New members are added at the end only; vmlet_disk_init fills the defaults. */
+struct vmlet_disk {
+	size_t struct_size;
+	enum vmlet_disk_kind kind;
+	const char *path;
+	const char *id;     /* for vmlet_resize_disk and messages; default "disk0", "disk1", ... */
+	const char *serial; /* what the guest sees as serial number, up to 20 bytes; NULL: none */
+	bool read_only;
+	bool direct;              /* O_DIRECT: past the host's page cache */
+	bool overlay;             /* writes go to a copy-on-write file, the image stays as it is */
+	const char *overlay_path; /* that file, kept; NULL: one without a name, gone with the VM */
+	enum vmlet_disk_cache cache;
+	unsigned queues;          /* default 1; 1 to 16 */
+	bool packed;              /* offer packed rings */
+	uint64_t iops;            /* requests a second; 0: no limit */
+	uint64_t bandwidth_bytes; /* bytes a second; 0: no limit */
+	uint64_t iops_burst;      /* requests; 0: a tenth of a second's worth */
+	uint64_t bandwidth_burst_bytes;
+};
+
+/* How devices are found by the guest. */
+enum vmlet_transport {
+	VMLET_TRANSPORT_PCI = 0,
+	VMLET_TRANSPORT_MMIO =
+		1, /* virtio-mmio, described in ACPI and on the kernel's command line: for kernels without PCI */
+};
+
 /*
  * Everything about a VM. vmlet_config_init fills the defaults; strings are copied by vmlet_new. New members
  * are added at the end only, and struct_size tells the library which of them the caller knows.
@@ -115,6 +153,11 @@ struct vmlet_config {
 	enum vmlet_log_level log_level; /* default VMLET_LOG_WARN */
 	void (*log)(void *ctx, enum vmlet_log_level level, const char *line); /* NULL: none. [any] */
 	void *log_ctx;
+	const struct vmlet_disk *const *disks;
+	size_t disk_count; /* with the other devices at most 31 */
+	enum vmlet_transport transport;
+	unsigned iothreads; /* I/O threads that disks are placed on in turn; 0 (default): the thread of vmlet_run does
+			       all */
 };
 
 /* How a VM ended. The numbers are part of the ABI. */
@@ -140,6 +183,10 @@ struct vmlet_result {
 /* Fill with defaults and sizeof(struct vmlet_config). [any] */
 #define vmlet_config_init(config) vmlet_config_init_sized((config), sizeof(struct vmlet_config))
 VMLET_API void vmlet_config_init_sized(struct vmlet_config *config, size_t struct_size);
+
+/* The same for a disk. [any] */
+#define vmlet_disk_init(disk) vmlet_disk_init_sized((disk), sizeof(struct vmlet_disk))
+VMLET_API void vmlet_disk_init_sized(struct vmlet_disk *disk, size_t struct_size);
 
 /*
  * Check everything that can be checked without a machine (values, files, the kernel's headers), open the
@@ -177,6 +224,23 @@ VMLET_API int vmlet_resume(struct vmlet *vm);
 
 /* Press the ACPI power button: a guest that listens shuts down. 0, or -EINVAL when not running. [owner] */
 VMLET_API int vmlet_press_power_button(struct vmlet *vm);
+
+/* What a disk has done since the machine started. */
+struct vmlet_disk_counters {
+	uint64_t requests;          /* taken from the guest */
+	uint64_t doorbells;         /* times that the guest woke us */
+	uint64_t interrupts;        /* times that we interrupted the guest */
+	uint64_t interrupts_spared; /* completions that the guest did not want to hear of */
+};
+
+/*
+ * The image behind disk `id` was grown or cut from outside: look at its size and tell the guest. 0, or -errno with
+ * `ret_error` filled (-ENOENT: no such disk). [owner]
+ */
+VMLET_API int vmlet_resize_disk(struct vmlet *vm, const char *id, struct vmlet_error *ret_error);
+
+/* 0, or -ENOENT. [owner] */
+VMLET_API int vmlet_get_disk_counters(struct vmlet *vm, const char *id, struct vmlet_disk_counters *ret_counters);
 
 /* How to reach the serial port from outside ("/dev/pts/3", a socket's path), or NULL. Valid until vmlet_free. [owner]
  */

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "device.h"
@@ -20,12 +21,31 @@ struct bus_range {
 	uint64_t offset; /* the device's offset at `first` */
 };
 
+/*
+ * A doorbell: a register whose writes do nothing but count up an eventfd. The machine may let the kernel do that
+ * without an exit to us; where it cannot, the device's own `write` is called, and has to do the same.
+ */
+struct bus_doorbell {
+	uint64_t addr;
+	unsigned size_bytes; /* 0: a write of any size */
+	bool has_value;      /* only writes of `value` ring */
+	uint32_t value;
+	int eventfd;
+};
+
+struct bus_doorbell_ops {
+	int (*add)(void *ctx, const struct bus_doorbell *doorbell); /* 0 or -errno. [any] */
+	void (*remove)(void *ctx, const struct bus_doorbell *doorbell);
+};
+
 struct bus {
 	const char *name;
 	uint64_t last; /* highest valid address */
 	pthread_rwlock_t lock;
 	unsigned count;
-	struct bus_range ranges[BUS_RANGES_MAX]; /* ascending, disjoint */
+	struct bus_range ranges[BUS_RANGES_MAX];     /* ascending, disjoint */
+	const struct bus_doorbell_ops *doorbell_ops; /* NULL: no accelerator. Set before the first device. */
+	void *doorbell_ctx;
 };
 
 void bus_init(struct bus *bus, const char *name, uint64_t last);
@@ -39,6 +59,10 @@ int bus_map(struct bus *bus, uint64_t first, uint64_t last, struct device *dev, 
 
 /* Take away every mapping of `dev`. An access already under way may still finish. [any] */
 void bus_unmap(struct bus *bus, const struct device *dev);
+
+/* Speed a register up, where the machine can; a failure costs speed only. The same value takes it back. [any] */
+void bus_add_doorbell(struct bus *bus, const struct bus_doorbell *doorbell);
+void bus_remove_doorbell(struct bus *bus, const struct bus_doorbell *doorbell);
 
 /* size_bytes is 1, 2, 4 or 8; a read's value is zero-extended. [vcpu] */
 uint64_t bus_read(struct bus *bus, uint64_t addr, unsigned size_bytes);

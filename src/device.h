@@ -37,6 +37,9 @@ void device_fini(struct device *dev);
 void device_lock(struct device *dev);
 void device_unlock(struct device *dev);
 
+/* Wait for a condition that is changed under the device's lock; the lock is free meanwhile. [vcpu] */
+void device_wait(struct device *dev, pthread_cond_t *condition);
+
 /* The door. A refused size reads as all-ones (of that size) and its write is dropped. [vcpu] */
 uint64_t device_read(struct device *dev, uint64_t offset, unsigned size_bytes);
 void device_write(struct device *dev, uint64_t offset, unsigned size_bytes, uint64_t value);

@@ -13,6 +13,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "err.h"
 
@@ -42,6 +43,19 @@ uint64_t gmem_size_bytes(const struct gmem *gmem);
 int gmem_read(const struct gmem *gmem, gpa_t gpa, void *ret_data, size_t size_bytes);
 int gmem_write(struct gmem *gmem, gpa_t gpa, const void *data, size_t size_bytes);
 int gmem_fill(struct gmem *gmem, gpa_t gpa, uint8_t byte, size_t size_bytes);
+
+/*
+ * The host memory behind a range, for I/O straight to and from it: fills up to iov_max spans and returns their
+ * count. -EFAULT when any byte is not RAM, -ENOBUFS when iov_max is too few (a range inside one region needs one).
+ * The spans stay valid until gmem_free; the guest may change the bytes at any time. [any]
+ */
+int gmem_iov(const struct gmem *gmem, gpa_t gpa, size_t size_bytes, struct iovec *iov, unsigned iov_max);
+
+/*
+ * A window for a structure that is shared with the guest (a ring): all of it inside one region, aligned to
+ * `align_bytes` (a power of two). NULL when it cannot be. Access it with atomics only. Valid until gmem_free. [any]
+ */
+void *gmem_view(const struct gmem *gmem, gpa_t gpa, size_t size_bytes, size_t align_bytes);
 
 /*
  * gmem_read for diagnostics: -EFAULT also where the host cannot give the page any more (a kernel file that was

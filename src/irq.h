@@ -1,7 +1,8 @@
-/* An interrupt line as a device holds it: a value, three words, copied freely. */
+/* Interrupts as a device holds them: small values, copied freely. */
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct irq_line {
 	void (*set)(void *ctx, unsigned line, bool level); /* NULL: not connected */
@@ -14,4 +15,17 @@ static inline void irq_set(struct irq_line irq, bool level)
 {
 	if (irq.set)
 		irq.set(irq.ctx, irq.line, level);
+}
+
+/* The way to the local APICs for message-signalled interrupts: address and data as a PCI device writes them. */
+struct irq_msi {
+	void (*send)(void *ctx, uint64_t address, uint32_t data); /* NULL: not connected */
+	void *ctx;
+};
+
+/* Deliver one message. One that no local APIC takes is lost, as on a PC. [any] */
+static inline void irq_msi_send(struct irq_msi msi, uint64_t address, uint32_t data)
+{
+	if (msi.send)
+		msi.send(msi.ctx, address, data);
 }

@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "err.h"
 
@@ -58,6 +60,28 @@ int loop_write(struct loop *loop, struct loop_op *op, int fd, const void *buf, s
 int loop_poll(struct loop *loop, struct loop_op *op, int fd, uint32_t poll_events);
 int loop_accept(struct loop *loop, struct loop_op *op, int listen_fd); /* res: a new CLOEXEC descriptor */
 
+/*
+ * What block devices and sockets need; the arrays, headers and addresses stay the caller's until `done`. A `file` is a
+ * descriptor, or what loop_add_file returned. Sends never raise SIGPIPE. As above otherwise.
+ */
+int loop_readv(struct loop *loop, struct loop_op *op, int file, const struct iovec *iov, unsigned iov_count,
+	       uint64_t offset);
+int loop_writev(struct loop *loop, struct loop_op *op, int file, const struct iovec *iov, unsigned iov_count,
+		uint64_t offset);
+int loop_fdatasync(struct loop *loop, struct loop_op *op, int file);
+int loop_fallocate(struct loop *loop, struct loop_op *op, int file, int mode, uint64_t offset, uint64_t size_bytes);
+int loop_connect(struct loop *loop, struct loop_op *op, int fd, const struct sockaddr *address, socklen_t size_bytes);
+int loop_sendmsg(struct loop *loop, struct loop_op *op, int fd, const struct msghdr *message);
+int loop_recvmsg(struct loop *loop, struct loop_op *op, int fd, struct msghdr *message);
+
+/*
+ * Register a descriptor with the ring, which spares each operation the look into the process's table. Returns a number
+ * that the functions above take as `file`; when the ring has no room, `fd` itself. The descriptor stays the caller's;
+ * loop_remove_file before it is closed, with nothing in flight on it. [setup, loop]
+ */
+int loop_add_file(struct loop *loop, int fd);
+void loop_remove_file(struct loop *loop, int file);
+
 /* Ask for the op's end; `done` still comes, once. A no-op on an IDLE op. [loop] */
 void loop_cancel(struct loop *loop, struct loop_op *op);
 
@@ -66,6 +90,16 @@ void loop_post(struct loop *loop, struct loop_task *task);
 
 /* Take a posted task back; when this returns it is not queued. [loop] */
 void loop_unpost(struct loop *loop, struct loop_task *task);
+
+/* Run task->fn once at the end of the round of callbacks that is going on: what they did is then done in one go. [loop]
+ */
+void loop_defer(struct loop *loop, struct loop_task *task);
+
+/* Is the calling thread the one that runs the loop (or has no thread run it yet)? [any] */
+bool loop_is_current(const struct loop *loop);
+
+/* Run the loop until the op is IDLE, after a loop_cancel; other callbacks run meanwhile. [setup, loop] */
+void loop_drain(struct loop *loop, struct loop_op *op);
 
 /*
  * Make the loop come round once (loop_wait returns, the fd polls readable). The only call that is

@@ -1,0 +1,1 @@
+#include "virtio/virtio_pci.h"

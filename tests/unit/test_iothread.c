@@ -1,0 +1,5 @@
+/* To be written with its module. */
+int main(void)
+{
+	return 0;
+}
