@@ -13,12 +13,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "err.h"
 
 struct loop;
+struct msghdr;
+struct sockaddr;
 
 struct loop_op {
 	void (*done)(struct loop_op *op, int res); /* res: bytes or event bits, or -errno (-ECANCELED). [loop] */
@@ -70,7 +71,7 @@ int loop_writev(struct loop *loop, struct loop_op *op, int file, const struct io
 		uint64_t offset);
 int loop_fdatasync(struct loop *loop, struct loop_op *op, int file);
 int loop_fallocate(struct loop *loop, struct loop_op *op, int file, int mode, uint64_t offset, uint64_t size_bytes);
-int loop_connect(struct loop *loop, struct loop_op *op, int fd, const struct sockaddr *address, socklen_t size_bytes);
+int loop_connect(struct loop *loop, struct loop_op *op, int fd, const struct sockaddr *address, unsigned size_bytes);
 int loop_sendmsg(struct loop *loop, struct loop_op *op, int fd, const struct msghdr *message);
 int loop_recvmsg(struct loop *loop, struct loop_op *op, int fd, struct msghdr *message);
 
