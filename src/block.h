@@ -47,7 +47,8 @@ struct block_request {
 	struct block_request *next;
 	uint64_t progress_bytes;
 	uint64_t cookie;
-	int refused; /* by the door: what `done` will be given; 1: not refused */
+	bool cancelled; /* block_cancel has been called */
+	int refused;    /* by the door: what `done` will be given; 1: not refused */
 };
 
 /* What an open disk is. Only size_bytes changes, by block_resize. */
@@ -93,6 +94,9 @@ void block_cancel(struct block *block, struct block_request *request);
 
 /* Back ends call this, once per request, from the loop: it is the only caller of `done`. */
 void block_complete(struct block_request *request, int res);
+
+/* The same at the end of the loop's round: for who knows the result inside `submit`. */
+void block_complete_later(struct block_request *request, int res);
 
 /* The file has another size now: look again. 0, or -errno with a sentence. */
 int block_resize(struct block *block, struct err *err);
