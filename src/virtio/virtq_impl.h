@@ -27,12 +27,11 @@ struct virtq_ops {
 
 extern const struct virtq_ops virtq_split_ops, virtq_packed_ops;
 
-/* A descriptor is two words, each read once: the address, and the rest. */
-enum { VIRTQ_DESC_WORDS = 2, VIRTQ_DESC_BYTES = 16 };
+enum { VIRTQ_DESC_BYTES = 16 }; /* of either kind */
 
 /* 2.7. Indices run freely and wrap at 65536. */
 struct virtq_split {
-	const uint64_t *desc;
+	const struct vring_desc *desc;
 	const struct vring_avail *avail;
 	struct vring_used *used;
 	uint16_t next;      /* the available index to pop */
@@ -48,7 +47,7 @@ struct virtq_cursor {
 
 /* 2.8 */
 struct virtq_packed {
-	uint64_t *desc;
+	struct vring_packed_desc *ring;
 	const uint32_t *driver_event; /* struct vring_packed_desc_event, as one word */
 	uint32_t *device_event;
 	struct virtq_cursor next, used;
@@ -70,7 +69,7 @@ struct virtq {
 
 	struct iovec *iov; /* enough for the longest legal chain, wherever it lies in RAM */
 	unsigned iov_max;
-	uint64_t *table; /* private copy of an indirect table; NULL without the feature */
+	void *table; /* private copy of an indirect table, in the ring's kind; NULL without the feature */
 
 	bool broken;
 	char error[128];
@@ -82,7 +81,7 @@ int virtq_break(struct virtq *q, const char *fmt, ...) __attribute__((format(pri
 /* Add a buffer of the driver to the chain: 0 or -EPROTO. */
 int virtq_add(struct virtq *q, struct virtq_chain *chain, gpa_t gpa, uint32_t size_bytes, bool writable);
 
-/* Copy an indirect table of at most max_count descriptors to q->table: their count, or -EPROTO. */
+/* Copy an indirect table of at most max_count descriptors to q->table: their count, not 0, or -EPROTO. */
 int virtq_load_table(struct virtq *q, gpa_t gpa, uint32_t size_bytes, unsigned max_count);
 
 /* gmem_view for the area `name`. NULL with `err` set to -EFAULT. */

@@ -48,20 +48,18 @@ static int look_at_avail(struct virtq *q)
 
 /* A walk through linked descriptors: first those of the ring, then maybe those of an indirect table. */
 struct walk {
-	const uint64_t *table;
+	const struct vring_desc *table;
 	unsigned count, index;
 	unsigned left; /* more than these are a loop */
 };
 
-static struct vring_desc load_desc(const struct walk *w)
+static struct vring_desc load_desc(const struct vring_desc *desc)
 {
-	const uint64_t *word = w->table + (size_t)w->index * VIRTQ_DESC_WORDS;
-	uint64_t rest = __atomic_load_n(word + 1, __ATOMIC_RELAXED);
 	return (struct vring_desc){
-		.addr = __atomic_load_n(word, __ATOMIC_RELAXED),
-		.len = (uint32_t)rest,
-		.flags = (uint16_t)(rest >> 32),
-		.next = (uint16_t)(rest >> 48),
+		.addr = __atomic_load_n(&desc->addr, __ATOMIC_RELAXED),
+		.len = __atomic_load_n(&desc->len, __ATOMIC_RELAXED),
+		.flags = __atomic_load_n(&desc->flags, __ATOMIC_RELAXED),
+		.next = __atomic_load_n(&desc->next, __ATOMIC_RELAXED),
 	};
 }
 
@@ -88,7 +86,7 @@ static int walk_chain(struct virtq *q, struct virtq_chain *chain, unsigned head)
 	while (w.left-- > 0) {
 		if (w.index >= w.count)
 			return virtq_break(q, "descriptor %u of a table of %u", w.index, w.count);
-		struct vring_desc desc = load_desc(&w);
+		struct vring_desc desc = load_desc(&w.table[w.index]);
 		bool is_table = desc.flags & VRING_DESC_F_INDIRECT;
 		int r = is_table ? enter_table(q, &w, &desc)
 				 : virtq_add(q, chain, desc.addr, desc.len, desc.flags & VRING_DESC_F_WRITE);
