@@ -107,7 +107,7 @@ static int start_iothreads(struct disks *disks, unsigned count, struct err *err)
 	if (!disks->iothreads)
 		return err_set(err, -ENOMEM, "I/O threads: %s", err_name(ENOMEM));
 	for (unsigned i = 0; i < count; i++) {
-		char name[16];
+		char name[24];
 		(void)snprintf(name, sizeof(name), "vmlet-io%u", i);
 		disks->iothreads[i] = iothread_new(name, err);
 		if (!disks->iothreads[i])
