@@ -25,6 +25,16 @@ void vmlet_config_init_sized(struct vmlet_config *config, size_t struct_size)
 	memcpy(config, &defaults, min_u64(struct_size, sizeof(defaults)));
 }
 
+void vmlet_disk_init_sized(struct vmlet_disk *disk, size_t struct_size)
+{
+	struct vmlet_disk defaults = {
+		.struct_size = struct_size,
+		.queues = 1,
+	};
+	memset(disk, 0, struct_size);
+	memcpy(disk, &defaults, min_u64(struct_size, sizeof(defaults)));
+}
+
 static int check_serial(const struct vmlet_serial *serial, const char *name, struct err *err)
 {
 	if ((unsigned)serial->kind > VMLET_SERIAL_UNIX)
