@@ -64,7 +64,13 @@ enum {
  * PCI's four interrupt lines. Below 16, so that a guest which uses the 8259s, or knows only what the Interrupt Line
  * register says, has them too.
  */
-#define LAYOUT_PCI_INTX_GSI {5, 6, 10, 11}
+#define LAYOUT_PCI_INTX_GSI                                                                                            \
+	{                                                                                                              \
+		5, 6, 10, 11                                                                                           \
+	}
 
 /* What virtio-mmio devices get, in this order: ISA interrupts that nothing else has, and the IOAPIC's other inputs. */
-#define LAYOUT_VIRTIO_MMIO_GSI {5, 6, 7, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23}
+#define LAYOUT_VIRTIO_MMIO_GSI                                                                                         \
+	{                                                                                                              \
+		5, 6, 7, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23                                            \
+	}
