@@ -15,76 +15,15 @@
  * Zeroes are holes that are punched into the file. A discard punches too, but sets no bits: clusters that are not in
  * the file stay as they are.
  */
-#include "block.h"
-
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 
-#include "block_cow_flush.h"
-#include "block_cow_lock.h"
-#include "block_cow_map.h"
-#include "iovc.h"
+#include "block_cow_impl.h"
 #include "util.h"
 
-enum {
-	PARTS_MAX = 32,    /* of one read, at a time */
-	SPANS_MAX = 1024,  /* of one operation: the kernel's UIO_MAXIOV */
-	REST_SPANS = 8,    /* per operation, of a transfer that the kernel has cut short */
-	INFO_BYTES = 4096, /* best size and alignment: a cluster's */
-};
-
-enum part_kind {
-	PART_BASE_READ,
-	PART_BASE_READ_FILL, /* becomes a PART_WRITE of what was read */
-	PART_READ,
-	PART_WRITE,
-	PART_PUNCH,
-};
-
-struct cow_part {
-	struct cow_io *io;
-	struct cow_part *next; /* of its io's */
-	enum part_kind kind;
-	uint64_t offset_bytes; /* on the disk */
-	uint64_t size_bytes;   /* what is left of it */
-	const struct iovec *iov;
-	unsigned iov_count;
-	struct iovc rest; /* READ, WRITE: what is left of the spans */
-	struct iovec rest_iov[REST_SPANS];
-	struct loop_op op;
-	struct block_request base;
-	struct iovec own[]; /* and, of a fill, its buffer */
-};
-
-struct cow_io {
-	struct cow *cow;
-	struct block_request *request;
-	struct cow_io *next_idle;
-	struct cow_lock lock;
-	bool locked;
-	bool cancelled;
-	bool ending;         /* nothing is left to wait for */
-	int error;           /* the first */
-	unsigned part_count; /* parts in flight, and one while they are being started */
-	struct cow_part *parts;
-	uint64_t at_bytes; /* READ: from here on there are no parts yet */
-	struct iovc at;
-	struct cow_part whole; /* for what needs no spans of its own; last, because of its flexible array */
-};
-
-struct cow {
-	struct block block;
-	struct block *base;
-	struct cow_map map;
-	struct cow_flush flush;
-	struct cow_locks locks;
-	int file; /* the map's descriptor, for loop operations */
-	struct cow_io *idle;
-	struct block_request *ended; /* those that ended where `done` must not be called */
-	struct loop_task ended_task;
-};
+enum { PARTS_MAX = 32 }; /* of one read, at a time */
 
 static struct cow *cow_of(struct block *block)
 {
@@ -108,15 +47,19 @@ static bool sets_bits(enum block_op op)
 
 /* --- the life of an io ----------------------------------------------------------------------------------------- */
 
+static void read_more(struct cow_io *io);
+
 static struct cow_io *take_io(struct cow *cow, struct block_request *request)
 {
 	struct cow_io *io = cow->idle;
 	if (io)
-		cow->idle = io->next_idle;
+		cow->idle = io->next;
 	else
 		io = malloc(sizeof(*io));
-	if (io)
-		*io = (struct cow_io){.cow = cow, .request = request, .at_bytes = request->offset_bytes};
+	if (!io)
+		return NULL;
+	*io = (struct cow_io){.cow = cow, .request = request, .at_bytes = request->offset_bytes};
+	request->cookie = (uintptr_t)io;
 	return io;
 }
 
@@ -132,12 +75,11 @@ static void finish(struct cow_io *io)
 	struct block_request *request = io->request;
 	int error = io->error;
 	assert(io->part_count == 0);
-	if (io->locked) {
-		if (!error)
-			cow_map_set(&cow->map, io->lock.first, io->lock.end);
+	if (io->locked && !error)
+		cow_map_set(&cow->map, io->lock.first, io->lock.end);
+	if (io->locked)
 		cow_lock_release(&cow->locks, &io->lock);
-	}
-	io->next_idle = cow->idle;
+	io->next = cow->idle;
 	cow->idle = io;
 	block_complete(request, error);
 }
@@ -145,185 +87,41 @@ static void finish(struct cow_io *io)
 static void finish_ended(struct loop_task *task)
 {
 	struct cow *cow = container_of(task, struct cow, ended_task);
-	struct block_request *request = cow->ended;
+	struct cow_io *io = cow->ended;
 	cow->ended = NULL;
-	while (request) {
-		struct block_request *next = request->next;
-		if (io_of(request))
-			finish(io_of(request));
-		else
-			block_complete(request, -ENOMEM);
-		request = next;
+	while (io) {
+		struct cow_io *next = io->next;
+		finish(io);
+		io = next;
 	}
 }
 
-/* From inside block_submit, block_cancel or another request's end: later. */
-static void end_later(struct cow *cow, struct block_request *request)
+/* From inside block_submit, block_cancel or another request's end, where `done` must not be called. */
+static void finish_later(struct cow_io *io)
 {
-	if (io_of(request))
-		io_of(request)->ending = true;
-	request->next = cow->ended;
-	cow->ended = request;
+	struct cow *cow = io->cow;
+	io->ending = true;
+	io->next = cow->ended;
+	cow->ended = io;
 	loop_defer(cow->block.loop, &cow->ended_task);
 }
 
-static void io_fail(struct cow_io *io, int error)
+void cow_io_fail(struct cow_io *io, int error)
 {
 	if (!io->error)
 		io->error = error;
 }
 
-/* --- parts ----------------------------------------------------------------------------------------------------- */
-
-static void read_more(struct cow_io *io);
-
-static void free_part(struct cow_part *part)
+void cow_io_part_done(struct cow_io *io, int res)
 {
-	if (part != &part->io->whole)
-		free(part);
-}
-
-/* With room for `spans` iovecs, and `extra_bytes` behind them. NULL: no memory. */
-static struct cow_part *new_part(struct cow_io *io, unsigned spans, size_t extra_bytes)
-{
-	struct cow_part *part = malloc(sizeof(*part) + spans * sizeof(struct iovec) + extra_bytes);
-	if (part)
-		*part = (struct cow_part){.io = io, .iov = part->own, .iov_count = spans};
-	return part;
-}
-
-static struct cow_part *whole_part(struct cow_io *io, enum part_kind kind)
-{
-	const struct block_request *request = io->request;
-	io->whole = (struct cow_part){
-		.io = io,
-		.kind = kind,
-		.offset_bytes = request->offset_bytes,
-		.size_bytes = request->size_bytes,
-		.iov = request->iov,
-		.iov_count = request->iov_count,
-	};
-	return &io->whole;
-}
-
-static void unlink_part(struct cow_part *part)
-{
-	struct cow_part **at = &part->io->parts;
-	while (*at != part)
-		at = &(*at)->next;
-	*at = part->next;
-	part->io->part_count--;
-}
-
-/* In a callback: the request may be done after this. */
-static void part_done(struct cow_part *part, int res)
-{
-	struct cow_io *io = part->io;
 	if (res < 0)
-		io_fail(io, res);
-	io->part_count++; /* stay until it is clear whether there is more */
-	unlink_part(part);
-	free_part(part);
+		cow_io_fail(io, res);
 	if (io->request->op == BLOCK_READ)
 		read_more(io);
 	if (--io->part_count > 0)
 		return;
 	io->ending = true;
 	finish(io);
-}
-
-static int transfer(struct cow_part *part)
-{
-	struct cow *cow = part->io->cow;
-	uint64_t offset = cow->map.data_offset_bytes + part->offset_bytes;
-	const struct iovec *iov = part->iov;
-	unsigned count = part->iov_count < SPANS_MAX ? part->iov_count : SPANS_MAX;
-	if (part->rest.iov != part->iov || part->rest.skip_bytes) {
-		count = iovc_peek(&part->rest, part->size_bytes, part->rest_iov, REST_SPANS);
-		iov = part->rest_iov;
-	}
-	if (part->kind == PART_READ)
-		return loop_readv(cow->block.loop, &part->op, cow->file, iov, count, offset);
-	return loop_writev(cow->block.loop, &part->op, cow->file, iov, count, offset);
-}
-
-static void file_done(struct loop_op *op, int res)
-{
-	struct cow_part *part = container_of(op, struct cow_part, op);
-	if (res < 0 || part->kind == PART_PUNCH) {
-		part_done(part, res);
-		return;
-	}
-	part->size_bytes -= (uint64_t)res;
-	if (part->size_bytes == 0) {
-		part_done(part, 0);
-		return;
-	}
-	/* Cut short: by the kernel, which may know why when it is asked for the rest; or the file is too short. */
-	part->offset_bytes += (uint64_t)res;
-	iovc_skip(&part->rest, (size_t)res);
-	int r = res == 0 ? -EIO : part->io->cancelled ? -ECANCELED : transfer(part);
-	if (r < 0)
-		part_done(part, r);
-}
-
-static void base_done(struct block_request *base, int res)
-{
-	struct cow_part *part = container_of(base, struct cow_part, base);
-	if (res < 0 || part->kind == PART_BASE_READ) {
-		part_done(part, res);
-		return;
-	}
-	part->kind = PART_WRITE;
-	int r = part->io->cancelled ? -ECANCELED : transfer(part);
-	if (r < 0)
-		part_done(part, r);
-}
-
-static int read_base(struct cow_part *part)
-{
-	part->base = (struct block_request){
-		.op = BLOCK_READ,
-		.offset_bytes = part->offset_bytes,
-		.size_bytes = part->size_bytes,
-		.iov = part->iov,
-		.iov_count = part->iov_count,
-		.done = base_done,
-	};
-	block_submit(part->io->cow->base, &part->base);
-	return 0;
-}
-
-static int punch(struct cow_part *part)
-{
-	struct cow *cow = part->io->cow;
-	return loop_fallocate(cow->block.loop, &part->op, cow->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			      cow->map.data_offset_bytes + part->offset_bytes, part->size_bytes);
-}
-
-/* Takes the part, which may be NULL for want of memory. */
-static void start_part(struct cow_io *io, struct cow_part *part)
-{
-	if (!part) {
-		io_fail(io, -ENOMEM);
-		return;
-	}
-	part->op.done = file_done;
-	part->rest = (struct iovc){part->iov, part->iov_count, 0};
-	part->next = io->parts;
-	io->parts = part;
-	io->part_count++;
-
-	int r;
-	if (part->kind == PART_BASE_READ || part->kind == PART_BASE_READ_FILL)
-		r = read_base(part);
-	else
-		r = part->kind == PART_PUNCH ? punch(part) : transfer(part);
-	if (r == 0)
-		return;
-	io_fail(io, r);
-	unlink_part(part);
-	free_part(part);
 }
 
 /* --- reads ----------------------------------------------------------------------------------------------------- */
@@ -337,13 +135,13 @@ static struct cow_part *next_read_part(struct cow_io *io)
 	uint64_t first = io->at_bytes / COW_CLUSTER_BYTES;
 	uint64_t run = cow_map_run(map, first, end_cluster(request) - first);
 	uint64_t size_bytes = min_u64((first + run) * COW_CLUSTER_BYTES, end_bytes) - io->at_bytes;
-	enum part_kind kind = cow_map_is_written(map, first) ? PART_READ : PART_BASE_READ;
+	enum cow_part_kind kind = cow_map_is_written(map, first) ? COW_PART_READ : COW_PART_BASE;
 
 	struct cow_part *part;
 	if (size_bytes == request->size_bytes) {
-		part = whole_part(io, kind);
+		part = cow_part_whole(io, kind);
 	} else {
-		part = new_part(io, iovc_spans(&io->at, size_bytes), 0);
+		part = cow_part_new(io, iovc_spans(&io->at, size_bytes), 0);
 		if (!part)
 			return NULL;
 		part->kind = kind;
@@ -360,9 +158,9 @@ static void read_more(struct cow_io *io)
 {
 	uint64_t end_bytes = io->request->offset_bytes + io->request->size_bytes;
 	if (io->cancelled && io->at_bytes < end_bytes)
-		io_fail(io, -ECANCELED);
+		cow_io_fail(io, -ECANCELED);
 	while (!io->error && io->at_bytes < end_bytes && io->part_count <= PARTS_MAX)
-		start_part(io, next_read_part(io));
+		cow_part_start(io, next_read_part(io));
 }
 
 /* --- writes ---------------------------------------------------------------------------------------------------- */
@@ -373,14 +171,14 @@ static void start_fill(struct cow_io *io, uint64_t from_bytes, uint64_t to_bytes
 	if (from_bytes >= to_bytes || cow_map_is_written(&io->cow->map, from_bytes / COW_CLUSTER_BYTES))
 		return;
 	size_t size_bytes = to_bytes - from_bytes;
-	struct cow_part *part = new_part(io, 1, size_bytes);
+	struct cow_part *part = cow_part_new(io, 1, size_bytes);
 	if (part) {
-		part->kind = PART_BASE_READ_FILL;
+		part->kind = COW_PART_FILL;
 		part->offset_bytes = from_bytes;
 		part->size_bytes = size_bytes;
 		part->own[0] = (struct iovec){&part->own[1], size_bytes};
 	}
-	start_part(io, part);
+	cow_part_start(io, part);
 }
 
 static void start_write(struct cow_io *io)
@@ -389,7 +187,7 @@ static void start_write(struct cow_io *io)
 	uint64_t offset_bytes = request->offset_bytes;
 	uint64_t end_bytes = offset_bytes + request->size_bytes;
 	uint64_t cluster_end_bytes = min_u64(align_up(end_bytes, COW_CLUSTER_BYTES), io->cow->map.disk_bytes);
-	start_part(io, whole_part(io, request->op == BLOCK_WRITE ? PART_WRITE : PART_PUNCH));
+	cow_part_start(io, cow_part_whole(io, request->op == BLOCK_WRITE ? COW_PART_WRITE : COW_PART_PUNCH));
 	start_fill(io, align_down(offset_bytes, COW_CLUSTER_BYTES), offset_bytes);
 	start_fill(io, end_bytes, cluster_end_bytes);
 }
@@ -406,10 +204,10 @@ static void start(struct cow_io *io)
 	} else if (sets_bits(io->request->op)) {
 		start_write(io);
 	} else {
-		start_part(io, whole_part(io, PART_PUNCH));
+		cow_part_start(io, cow_part_whole(io, COW_PART_PUNCH));
 	}
 	if (--io->part_count == 0)
-		end_later(io->cow, io->request);
+		finish_later(io);
 }
 
 static void lock_granted(struct cow_lock *lock)
@@ -433,50 +231,35 @@ static bool take_lock(struct cow_io *io)
 static void cow_submit(struct block *block, struct block_request *request)
 {
 	struct cow *cow = cow_of(block);
-	request->cookie = 0;
 	if (request->op == BLOCK_FLUSH) {
 		cow_flush_submit(&cow->flush, request);
 		return;
 	}
 	struct cow_io *io = take_io(cow, request);
-	request->cookie = (uintptr_t)io;
-	if (!io || request->size_bytes == 0)
-		end_later(cow, request);
+	if (!io)
+		block_complete_later(request, -ENOMEM);
 	else if (!sets_bits(request->op) || take_lock(io))
 		start(io);
-}
-
-static void cancel_parts(struct cow_io *io)
-{
-	struct cow_part *next;
-	for (struct cow_part *part = io->parts; part; part = next) {
-		next = part->next;
-		if (part->kind == PART_BASE_READ || part->kind == PART_BASE_READ_FILL)
-			block_cancel(io->cow->base, &part->base);
-		else
-			loop_cancel(io->cow->block.loop, &part->op);
-	}
 }
 
 /* A flush is left to end by itself: it serves others too. */
 static void cow_cancel(struct block *block, struct block_request *request)
 {
-	struct cow *cow = cow_of(block);
 	struct cow_io *io = io_of(request);
 	if (!io || io->cancelled || io->ending)
 		return;
 	io->cancelled = true;
 	if (io->part_count) {
 		io->part_count++; /* stay until all have been asked */
-		cancel_parts(io);
+		cow_part_cancel_all(io);
 		if (--io->part_count > 0)
 			return;
 	} else { /* still waiting for its lock */
-		io_fail(io, -ECANCELED);
+		cow_io_fail(io, -ECANCELED);
 		io->locked = false;
-		cow_lock_release(&cow->locks, &io->lock);
+		cow_lock_release(&cow_of(block)->locks, &io->lock);
 	}
-	end_later(cow, request);
+	finish_later(io);
 }
 
 /* --- opening and closing --------------------------------------------------------------------------------------- */
@@ -484,23 +267,30 @@ static void cow_cancel(struct block *block, struct block_request *request)
 /* A clean end: what was written is there the next time, also without a flush. */
 static void store_map(struct cow *cow)
 {
-	if (cow->map.fd >= 0 && cow->map.named && !cow->flush.broken)
-		(void)cow_map_store(&cow->map, !cow->flush.unsafe);
+	if (cow->file < 0 || !cow->map.named || cow->flush.broken)
+		return;
+	int r = cow_map_store(&cow->map, !cow->flush.unsafe);
+	if (r < 0)
+		log_warn(cow->log, "%s: write its map: %s; what was not flushed is lost", cow->name, err_name(r));
 }
 
 static void cow_destroy(struct block *block)
 {
 	struct cow *cow = cow_of(block);
 	store_map(cow);
+	loop_unpost(block->loop, &cow->ended_task);
+	loop_unpost(block->loop, &cow->stalled_task);
+	cow_flush_fini(&cow->flush);
 	if (cow->file >= 0)
 		loop_remove_file(block->loop, cow->file);
 	cow_map_close(&cow->map);
 	while (cow->idle) {
 		struct cow_io *io = cow->idle;
-		cow->idle = io->next_idle;
+		cow->idle = io->next;
 		free(io);
 	}
 	block_free(cow->base);
+	free(cow->name);
 	free(cow);
 }
 
@@ -517,16 +307,37 @@ static void fill_info(struct cow *cow)
 	cow->block.info = (struct block_info){
 		.size_bytes = base->size_bytes,
 		.block_size_bytes = base->block_size_bytes,
-		.physical_block_bytes = INFO_BYTES,
-		.discard_granularity_bytes = cow->map.can_punch ? INFO_BYTES : 0,
+		.physical_block_bytes = COW_CLUSTER_BYTES,
+		.discard_granularity_bytes = cow->map.can_punch ? COW_CLUSTER_BYTES : 0,
 		.can_write_zeroes = cow->map.can_punch,
 	};
+}
+
+static char *make_name(const char *path)
+{
+	char *name;
+	if (!path)
+		return strdup("overlay (unlinked)");
+	return asprintf(&name, "overlay '%s'", path) < 0 ? NULL : name;
+}
+
+static int open_file(struct cow *cow, const struct block_cow_config *config, struct err *err)
+{
+	cow->name = make_name(config->path);
+	if (!cow->name)
+		return err_set(err, -ENOMEM, "overlay: %s", err_name(ENOMEM));
+	int r = cow_map_open(&cow->map, config, cow->base->info.size_bytes, err);
+	if (r < 0)
+		return r;
+	cow->file = loop_add_file(cow->block.loop, cow->map.fd);
+	cow->flush.file = cow->file;
+	fill_info(cow);
+	return 0;
 }
 
 struct block *block_cow_open(struct loop *loop, const struct log *log, struct block *base,
 			     const struct block_cow_config *config, struct err *err)
 {
-	(void)log;
 	struct cow *cow = calloc(1, sizeof(*cow));
 	if (!cow) {
 		err_set(err, -ENOMEM, "overlay: %s", err_name(ENOMEM));
@@ -535,16 +346,13 @@ struct block *block_cow_open(struct loop *loop, const struct log *log, struct bl
 	}
 	block_init(&cow->block, &COW_OPS, loop);
 	cow->base = base;
-	cow->file = -1;
+	cow->map.fd = cow->file = -1;
 	cow->ended_task.fn = finish_ended;
-	if (cow_map_open(&cow->map, config, base->info.size_bytes, err) < 0) {
-		cow_destroy(&cow->block);
-		return NULL;
-	}
-	cow->file = loop_add_file(loop, cow->map.fd);
-	cow->flush = (struct cow_flush){
-		.loop = loop, .map = &cow->map, .file = cow->file, .unsafe = config->unsafe_flush};
-	cow_flush_init(&cow->flush);
-	fill_info(cow);
-	return &cow->block;
+	cow->stalled_task.fn = cow_part_run_stalled;
+	cow->log = log;
+	cow_flush_init(&cow->flush, loop, &cow->map, config->unsafe_flush);
+	if (open_file(cow, config, err) == 0)
+		return &cow->block;
+	cow_destroy(&cow->block);
+	return NULL;
 }

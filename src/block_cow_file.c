@@ -176,23 +176,29 @@ static void sync_directory(const char *path)
 	close(fd);
 }
 
-static int make_named(const char *path, int fd, const struct cow_layout *layout, struct err *err)
+static int write_header(int fd, const struct cow_layout *layout)
 {
-	if (ftruncate(fd, (off_t)layout->file_bytes) < 0)
-		return err_set(err, -errno, "overlay '%s': make it %llu bytes long (sparse): %s", path,
-			       (unsigned long long)layout->file_bytes, err_name(errno));
 	uint8_t header[COW_HEADER_BYTES] = {0};
 	render_header(layout, header);
 	ssize_t n = pwrite(fd, header, sizeof(header), 0);
-	int r = n == sizeof(header) ? 0 : n < 0 ? -errno : -ENOSPC;
-	if (r == 0 && fsync(fd) < 0)
+	if (n == sizeof(header))
+		return 0;
+	return n < 0 ? -errno : -ENOSPC;
+}
+
+/* The header first: a file that holds just that was being made when its maker was killed, and is made again. */
+static int make_named(const char *path, int fd, const struct cow_layout *layout, struct err *err)
+{
+	int r = write_header(fd, layout);
+	if (r == 0 && (ftruncate(fd, (off_t)layout->file_bytes) < 0 || fsync(fd) < 0))
 		r = -errno;
-	if (r < 0) {
-		(void)!ftruncate(fd, 0); /* what is empty can be tried again */
-		return err_set(err, r, "overlay '%s': write: %s", path, err_name(r));
+	if (r == 0) {
+		sync_directory(path);
+		return 0;
 	}
-	sync_directory(path);
-	return 0;
+	(void)!ftruncate(fd, 0); /* what is empty can be tried again */
+	return err_set(err, r, "overlay '%s': make it %llu bytes long (sparse): %s", path,
+		       (unsigned long long)layout->file_bytes, err_name(r));
 }
 
 static int check_named(const char *path, int fd, uint64_t file_bytes, const struct cow_layout *layout, struct err *err)
@@ -204,6 +210,8 @@ static int check_named(const char *path, int fd, uint64_t file_bytes, const stru
 	r = check_header(path, layout, header, err);
 	if (r < 0)
 		return r;
+	if (file_bytes == COW_HEADER_BYTES)
+		return make_named(path, fd, layout, err);
 	if (file_bytes < layout->file_bytes)
 		return err_config(err, -EINVAL,
 				  "overlay '%s': was cut short (%llu of %llu bytes): restore it from a copy, or "

@@ -53,9 +53,8 @@ static void write_map(struct cow_flush *flush)
 		return;
 	}
 	flush->op.done = map_written;
-	int r = loop_write(flush->loop, &flush->op, flush->file, run->data, run->size_bytes, run->offset_bytes);
-	if (r < 0)
-		fail(flush, r);
+	if (loop_write(flush->loop, &flush->op, flush->file, run->data, run->size_bytes, run->offset_bytes) < 0)
+		loop_post(flush->loop, &flush->retry_task);
 }
 
 /* --- the data ----------------------------------------------------------------------------------------------- */
@@ -80,6 +79,13 @@ static void synced(struct loop_op *op, int res)
 	data_is_stable(flush);
 }
 
+static void sync_data(struct cow_flush *flush)
+{
+	flush->op.done = synced;
+	if (loop_fdatasync(flush->loop, &flush->op, flush->file) < 0)
+		loop_post(flush->loop, &flush->retry_task);
+}
+
 /*
  * The bits of writes that are done by now, then the data: what is made stable is at least what the bits speak of. The
  * last snapshot finds nothing, and its fdatasync is the one that makes the map stable.
@@ -88,14 +94,19 @@ static void next_snapshot(struct cow_flush *flush)
 {
 	(void)cow_map_snapshot(flush->map);
 	flush->run = (struct cow_map_run){0};
-	if (flush->unsafe) {
+	if (flush->unsafe)
 		data_is_stable(flush);
-		return;
-	}
-	flush->op.done = synced;
-	int r = loop_fdatasync(flush->loop, &flush->op, flush->file);
-	if (r < 0)
-		fail(flush, r);
+	else
+		sync_data(flush);
+}
+
+static void retry(struct loop_task *task)
+{
+	struct cow_flush *flush = container_of(task, struct cow_flush, retry_task);
+	if (flush->op.done == synced)
+		sync_data(flush);
+	else
+		write_map(flush);
 }
 
 /* --- rounds ------------------------------------------------------------------------------------------------- */
@@ -125,8 +136,21 @@ void cow_flush_submit(struct cow_flush *flush, struct block_request *request)
 		loop_defer(flush->loop, &flush->task);
 }
 
-void cow_flush_init(struct cow_flush *flush)
+void cow_flush_init(struct cow_flush *flush, struct loop *loop, struct cow_map *map, bool unsafe)
 {
-	flush->waiting_tail = &flush->waiting_head;
-	flush->task.fn = begin;
+	*flush = (struct cow_flush){
+		.loop = loop,
+		.map = map,
+		.unsafe = unsafe,
+		.file = -1,
+		.waiting_tail = &flush->waiting_head,
+		.task.fn = begin,
+		.retry_task.fn = retry,
+	};
+}
+
+void cow_flush_fini(struct cow_flush *flush)
+{
+	loop_unpost(flush->loop, &flush->task);
+	loop_unpost(flush->loop, &flush->retry_task);
 }

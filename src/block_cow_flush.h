@@ -16,20 +16,23 @@
 struct cow_flush {
 	struct loop *loop;
 	struct cow_map *map;
-	int file;    /* for loop operations */
 	bool unsafe; /* hand the map to the host's cache, and do not wait for its disk */
+	int file;    /* for loop operations; filled by the caller before the first flush */
 
 	/* Private. */
 	struct block_request *waiting_head, **waiting_tail;
 	struct block_request *running; /* those that the round under way is for */
 	struct loop_task task;         /* begins the next one */
 	struct loop_op op;
-	struct cow_map_run run; /* what is left to write of a piece of the map */
-	int broken;             /* -errno for good: the host has lost data that it had taken */
+	struct loop_task retry_task; /* when the ring was full */
+	struct cow_map_run run;      /* what is left to write of a piece of the map */
+	int broken;                  /* -errno for good: the host has lost data that it had taken */
 };
 
-/* The first four members are set. */
-void cow_flush_init(struct cow_flush *flush);
+void cow_flush_init(struct cow_flush *flush, struct loop *loop, struct cow_map *map, bool unsafe);
+
+/* Nothing of it is in flight. */
+void cow_flush_fini(struct cow_flush *flush);
 
 /* Ends by block_complete, later. */
 void cow_flush_submit(struct cow_flush *flush, struct block_request *request);

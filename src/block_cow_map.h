@@ -76,9 +76,10 @@ uint64_t cow_map_run(const struct cow_map *map, uint64_t first, uint64_t limit);
 void cow_map_set(struct cow_map *map, uint64_t first, uint64_t end);
 
 /*
- * Writing the map out. cow_map_rewind; then, until it returns 0: cow_map_snapshot takes a copy of the next dirty blocks,
- * at most COW_SNAPSHOT_BLOCKS, and calls them clean; make the data stable; write every run. When something fails,
- * cow_map_snapshot_lost makes them dirty again. Blocks that get dirty behind it wait for the next rewind: so it ends.
+ * Writing the map out. cow_map_rewind; then, until it returns 0: cow_map_snapshot takes a copy of the next dirty
+ * blocks, at most COW_SNAPSHOT_BLOCKS, and calls them clean; make the data stable; write every run. When something
+ * fails, cow_map_snapshot_lost makes them dirty again. Blocks that get dirty behind it wait for the next rewind: so it
+ * ends.
  */
 void cow_map_rewind(struct cow_map *map);
 size_t cow_map_snapshot(struct cow_map *map);
