@@ -102,7 +102,7 @@ static void chains_go_around_in_any_order(void **state)
 	uint32_t seed = 1, sent = 0, popped = 0, taken = 0;
 	struct virtq_chain chain;
 
-	while (taken < 100000) {
+	while (taken < 70000) {
 		const struct virtq_buffer b = {FIXTURE_DATA, 1 + sent % 1000, true};
 		const struct virtq_buffer buffers[] = {b, b, b};
 		unsigned count = 1 + next_random(&seed) % 3, step = next_random(&seed) % 4;
@@ -168,7 +168,7 @@ static void doorbells(void **state)
 	uint16_t id;
 	uint32_t written;
 	assert_false(virtq_enable_doorbell(f->q));
-	for (int i = 0; i < 70000; i++) {
+	for (int i = 0; i < 35000; i++) {
 		fixture_add(f, 1);
 		assert_true(virtq_driver_rings(&f->driver));
 		virtq_disable_doorbell(f->q);
@@ -195,7 +195,7 @@ static void no_interrupt_is_lost_and_few_are_wasted(void **state)
 	uint16_t id;
 	uint32_t written;
 	assert_false(virtq_wants_interrupt(f->q)); /* nothing was pushed */
-	for (int i = 0; i < 70000; i++) {
+	for (int i = 0; i < 35000; i++) {
 		assert_false(virtq_driver_enable_interrupts(&f->driver));
 		unsigned batch = 1 + i % 3;
 		for (unsigned n = 0; n < batch; n++)
