@@ -166,9 +166,12 @@ static void plan_retry(struct nbd *nbd)
 	uint64_t now = loop_now_ns();
 	if (nbd->up_since_ns && now - nbd->up_since_ns >= STABLE_NS)
 		nbd->backoff_ns = 0;
+	else if (nbd->has_answered)
+		nbd->backoff_ns = RETRY_MIN_NS;
 	else
 		nbd->backoff_ns = min_u64(max_u64(2 * nbd->backoff_ns, RETRY_MIN_NS), RETRY_MAX_NS);
 	nbd->up_since_ns = 0;
+	nbd->has_answered = false;
 	nbd->retry_at_ns = now + nbd->backoff_ns;
 }
 

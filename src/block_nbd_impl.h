@@ -104,6 +104,7 @@ struct nbd {
 	struct msghdr setup_message;
 	struct loop_timer link_timer; /* DOWN: try again; CONNECTING, HANDSHAKE: give up */
 	uint64_t up_since_ns, retry_at_ns, backoff_ns;
+	bool has_answered; /* something, on this connection */
 	bool failure_told; /* of an attempt to reconnect */
 
 	uint64_t patience_ns;             /* how long a request waits for a connection */

@@ -132,7 +132,7 @@ static int end_reply(struct nbd *nbd, struct nbd_slot *slot)
 		log_guest(nbd->log, &nbd->limit, "disk 'nbd=%s': the server could not %s %u bytes at %llu: %s",
 			  nbd->text, NAMES[slot->command], slot->size_bytes, (unsigned long long)slot->offset_bytes,
 			  err_name(slot->error));
-	slot->answered = true;
+	slot->answered = nbd->has_answered = true;
 	if (!slot->in_list)
 		nbd_slot_finish(nbd, slot);
 	return GO_ON;
