@@ -12,7 +12,7 @@
 
 static const uint64_t NS_PER_MS = 1000000;
 static const uint64_t SETUP_NS = 5000000000;     /* connecting and the handshake, in all */
-static const uint64_t RETRY_MIN_NS = 100000000;  /* between two attempts: doubles from here */
+static const uint64_t RETRY_MIN_NS = 10000000;   /* between two attempts: doubles from here */
 static const uint64_t RETRY_MAX_NS = 2000000000; /* up to here */
 static const uint64_t STABLE_NS = 1000000000;    /* a connection that lived so long is made again at once */
 enum { BACKLOG_RETRY_MS = 10 };
