@@ -3,7 +3,7 @@
 
 #include <linux/virtio_mmio.h>
 
-#include "bus.h"
+#include "doorbells_fake.h"
 #include "virtio/virtio_mmio.h"
 
 enum {
@@ -19,8 +19,7 @@ struct mmio {
 	struct device *dev;
 	bool irq_level;
 	unsigned irq_changes;
-	struct bus_doorbell doorbells[FAKE_QUEUES];
-	unsigned doorbell_count;
+	struct fake_doorbells doorbells;
 };
 
 static void set_irq(void *ctx, unsigned line, bool level)
@@ -32,36 +31,14 @@ static void set_irq(void *ctx, unsigned line, bool level)
 	m->irq_changes++;
 }
 
-static int add_doorbell(void *ctx, const struct bus_doorbell *doorbell)
-{
-	struct mmio *m = ctx;
-	assert_true(m->doorbell_count < FAKE_QUEUES);
-	m->doorbells[m->doorbell_count++] = *doorbell;
-	return 0;
-}
-
-static void remove_doorbell(void *ctx, const struct bus_doorbell *doorbell)
-{
-	struct mmio *m = ctx;
-	for (unsigned i = 0; i < m->doorbell_count; i++) {
-		if (m->doorbells[i].addr != doorbell->addr || m->doorbells[i].value != doorbell->value)
-			continue;
-		m->doorbells[i] = m->doorbells[--m->doorbell_count];
-		return;
-	}
-	fail_msg("a doorbell that was never added");
-}
-
-static const struct bus_doorbell_ops DOORBELL_OPS = {add_doorbell, remove_doorbell};
-
 static int setup(void **state)
 {
 	struct mmio *m = calloc(1, sizeof(*m));
 	assert_non_null(m);
 	rig_init(&m->rig);
 	bus_init(&m->bus, "mmio", UINT64_MAX);
-	m->bus.doorbell_ops = &DOORBELL_OPS;
-	m->bus.doorbell_ctx = m;
+	m->bus.doorbell_ops = &FAKE_DOORBELL_OPS;
+	m->bus.doorbell_ctx = &m->doorbells;
 	m->dev = virtio_mmio_new(m->rig.dev, &m->bus, BASE, (struct irq_line){set_irq, m, 5}, NULL);
 	assert_non_null(m->dev);
 	assert_int_equal(bus_map(&m->bus, BASE, BASE + VIRTIO_MMIO_SIZE - 1, m->dev, 0, NULL), 0);
@@ -74,7 +51,7 @@ static int teardown(void **state)
 	struct mmio *m = *state;
 	bus_unmap(&m->bus, m->dev);
 	device_free(m->dev);
-	assert_int_equal(m->doorbell_count, 0);
+	assert_int_equal(m->doorbells.count, 0);
 	bus_fini(&m->bus);
 	rig_fini(&m->rig);
 	free(m);
@@ -248,27 +225,27 @@ static void doorbells_are_on_the_bus_while_it_runs(void **state)
 	struct mmio *m = *state;
 	negotiate(m);
 	set_up_queue(m, 1);
-	assert_int_equal(m->doorbell_count, 0);
+	assert_int_equal(m->doorbells.count, 0);
 	add_status(m, VIRTIO_CONFIG_S_DRIVER_OK);
-	assert_int_equal(m->doorbell_count, 1); /* what is not enabled is not rung */
-	assert_int_equal(m->doorbells[0].addr, BASE + VIRTIO_MMIO_QUEUE_NOTIFY);
-	assert_int_equal(m->doorbells[0].size_bytes, 4);
-	assert_true(m->doorbells[0].has_value);
-	assert_int_equal(m->doorbells[0].value, 1);
+	assert_int_equal(m->doorbells.count, 1); /* what is not enabled is not rung */
+	assert_int_equal(m->doorbells.all[0].addr, BASE + VIRTIO_MMIO_QUEUE_NOTIFY);
+	assert_int_equal(m->doorbells.all[0].size_bytes, 4);
+	assert_true(m->doorbells.all[0].has_value);
+	assert_int_equal(m->doorbells.all[0].value, 1);
 
 	uint64_t one = 1;
 	assert_true(rig_add(&m->rig, 1) >= 0);
 	rig_settle(&m->rig);
 	(void)rig_take_all(&m->rig, 1);
 	assert_true(rig_add(&m->rig, 1) >= 0);
-	assert_int_equal(write(m->doorbells[0].eventfd, &one, sizeof(one)), sizeof(one));
+	assert_int_equal(write(m->doorbells.all[0].eventfd, &one, sizeof(one)), sizeof(one));
 	rig_settle(&m->rig);
 	assert_int_equal(rig_take_all(&m->rig, 1), 1);
 
 	set_up_queue(m, 0);
-	assert_int_equal(m->doorbell_count, 2);
+	assert_int_equal(m->doorbells.count, 2);
 	put(m, VIRTIO_MMIO_STATUS, 0);
-	assert_int_equal(m->doorbell_count, 0);
+	assert_int_equal(m->doorbells.count, 0);
 }
 
 /* --- queues

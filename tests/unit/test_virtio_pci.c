@@ -4,7 +4,7 @@
 #include <linux/pci_regs.h>
 #include <linux/virtio_pci.h>
 
-#include "bus.h"
+#include "doorbells_fake.h"
 #include "virtio/virtio_pci.h"
 
 enum {
@@ -30,8 +30,7 @@ struct fix {
 	uint32_t multiplier;
 	bool intx;
 	unsigned messages[VECTORS];
-	struct bus_doorbell doorbells[FAKE_QUEUES];
-	unsigned doorbell_count;
+	struct fake_doorbells doorbells;
 };
 
 /* --- around it ------------------------------------------------------------------------------------------------------
@@ -51,28 +50,6 @@ static void send_message(void *ctx, uint64_t address, uint32_t data)
 	assert_true(data < VECTORS);
 	f->messages[data]++;
 }
-
-static int add_doorbell(void *ctx, const struct bus_doorbell *doorbell)
-{
-	struct fix *f = ctx;
-	assert_true(f->doorbell_count < FAKE_QUEUES);
-	f->doorbells[f->doorbell_count++] = *doorbell;
-	return 0;
-}
-
-static void remove_doorbell(void *ctx, const struct bus_doorbell *doorbell)
-{
-	struct fix *f = ctx;
-	for (unsigned i = 0; i < f->doorbell_count; i++) {
-		if (f->doorbells[i].addr == doorbell->addr && f->doorbells[i].eventfd == doorbell->eventfd) {
-			f->doorbells[i] = f->doorbells[--f->doorbell_count];
-			return;
-		}
-	}
-	fail_msg("a doorbell that was never added");
-}
-
-static const struct bus_doorbell_ops DOORBELL_OPS = {add_doorbell, remove_doorbell};
 
 static uint32_t config32(struct fix *f, unsigned offset)
 {
@@ -109,8 +86,8 @@ static int setup(void **state)
 	assert_non_null(f);
 	rig_init(&f->rig);
 	bus_init(&f->bus, "mmio", UINT64_MAX);
-	f->bus.doorbell_ops = &DOORBELL_OPS;
-	f->bus.doorbell_ctx = f;
+	f->bus.doorbell_ops = &FAKE_DOORBELL_OPS;
+	f->bus.doorbell_ctx = &f->doorbells;
 	f->pci = virtio_pci_new(f->rig.dev, NULL);
 	assert_non_null(f->pci);
 	const struct pci_wires wires = {&f->bus, {set_intx, f, 11}, {send_message, f}};
@@ -127,7 +104,7 @@ static int teardown(void **state)
 {
 	struct fix *f = *state;
 	device_free(&f->pci->dev);
-	assert_int_equal(f->doorbell_count, 0);
+	assert_int_equal(f->doorbells.count, 0);
 	assert_false(f->intx);
 	bus_fini(&f->bus);
 	rig_fini(&f->rig);
@@ -382,15 +359,15 @@ static void doorbells_are_on_the_bus_while_it_runs(void **state)
 	struct fix *f = *state;
 	negotiate(f);
 	set_up_queue(f, 1);
-	assert_int_equal(f->doorbell_count, 0);
+	assert_int_equal(f->doorbells.count, 0);
 	add_status(f, VIRTIO_CONFIG_S_DRIVER_OK);
-	assert_int_equal(f->doorbell_count, 1);
-	assert_int_equal(f->doorbells[0].addr, at(f, VIRTIO_PCI_CAP_NOTIFY_CFG, 4));
-	assert_int_equal(f->doorbells[0].eventfd, f->rig.dev->queues[1].doorbell_fd);
+	assert_int_equal(f->doorbells.count, 1);
+	assert_int_equal(f->doorbells.all[0].addr, at(f, VIRTIO_PCI_CAP_NOTIFY_CFG, 4));
+	assert_int_equal(f->doorbells.all[0].eventfd, f->rig.dev->queues[1].doorbell_fd);
 	set_up_queue(f, 0);
-	assert_int_equal(f->doorbell_count, 2);
+	assert_int_equal(f->doorbells.count, 2);
 	put(f, VIRTIO_PCI_COMMON_STATUS, 1, 0);
-	assert_int_equal(f->doorbell_count, 0);
+	assert_int_equal(f->doorbells.count, 0);
 }
 
 static void reset_queue(struct rig *rig)
