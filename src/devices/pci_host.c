@@ -257,7 +257,7 @@ static unsigned free_slot(const struct pci_host *host)
 
 int pci_host_add(struct pci_host *host, struct pci_function *pci, struct err *err)
 {
-	uint64_t addrs[PCI_BARS];
+	uint64_t addrs[PCI_BARS] = {0};
 	unsigned slot = free_slot(host);
 
 	if (slot == PCI_SLOTS)

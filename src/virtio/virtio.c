@@ -397,3 +397,18 @@ void virtio_free(struct virtio_device *dev)
 	virtio_fini(dev);
 	dev->model->destroy(dev);
 }
+
+struct virtio_counters virtio_get_counters(struct virtio_device *dev)
+{
+	struct virtio_counters sum = {0};
+	virtio_lock(dev);
+	for (unsigned i = 0; i < dev->queue_count; i++) {
+		const struct virtio_counters *counters = &dev->queues[i].counters;
+		sum.doorbells += counters->doorbells;
+		sum.chains += counters->chains;
+		sum.interrupts += counters->interrupts;
+		sum.interrupts_spared += counters->interrupts_spared;
+	}
+	virtio_unlock(dev);
+	return sum;
+}

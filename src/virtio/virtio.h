@@ -186,6 +186,9 @@ void virtio_break(struct virtio_device *dev, const char *fmt, ...) __attribute__
 /* dev->config was changed: new generation, and a configuration interrupt when the driver runs. Lock held. [any] */
 void virtio_config_changed(struct virtio_device *dev);
 
+/* The sum over the queues, since the device was made. Takes the lock. [any] */
+struct virtio_counters virtio_get_counters(struct virtio_device *dev);
+
 /* --- for transports: decoded registers; the lock is held [vcpu] --------------------------------------------------- */
 
 /* Connect the transport: `door` is its struct device. [setup] */

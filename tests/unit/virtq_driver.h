@@ -204,27 +204,33 @@ static inline int virtq_driver_add_indirect(struct virtq_driver *d, const struct
 
 static inline bool virtq_driver_rings_packed(const struct virtq_driver *d)
 {
-	if (d->device_event->flags == VRING_PACKED_EVENT_FLAG_DISABLE)
+	/* Both halves at once: they belong together. */
+	uint32_t word = __atomic_load_n((const uint32_t *)(const void *)d->device_event, __ATOMIC_RELAXED);
+	uint16_t off_wrap = (uint16_t)word, flags = (uint16_t)(word >> 16);
+	if (flags == VRING_PACKED_EVENT_FLAG_DISABLE)
 		return false;
-	if (d->device_event->flags != VRING_PACKED_EVENT_FLAG_DESC)
+	if (flags != VRING_PACKED_EVENT_FLAG_DESC)
 		return true;
-	int event = d->device_event->off_wrap & 0x7fff;
-	if ((d->device_event->off_wrap >> 15) != d->avail_wrap)
+	int event = off_wrap & 0x7fff;
+	if ((off_wrap >> 15) != d->avail_wrap)
 		event -= d->config.size;
 	return vring_need_event((uint16_t)event, d->next_avail, (uint16_t)(d->next_avail - d->unrung));
+}
+
+static inline bool virtq_driver_rings_split(const struct virtq_driver *d)
+{
+	if (!d->config.event_idx)
+		return !(__atomic_load_n(&d->used->flags, __ATOMIC_RELAXED) & VRING_USED_F_NO_NOTIFY);
+	const uint16_t *avail_event = (const void *)&d->used->ring[d->config.size];
+	return vring_need_event(__atomic_load_n(avail_event, __ATOMIC_RELAXED), d->next_avail,
+				(uint16_t)(d->next_avail - d->unrung));
 }
 
 /* Does the device want a doorbell for what was made available since this was asked? (Linux's virtqueue_kick_prepare) */
 static inline bool virtq_driver_rings(struct virtq_driver *d)
 {
-	bool rings;
-	if (d->config.packed)
-		rings = virtq_driver_rings_packed(d);
-	else if (d->config.event_idx)
-		rings = vring_need_event((uint16_t)d->used->ring[d->config.size].id, d->next_avail,
-					 (uint16_t)(d->next_avail - d->unrung));
-	else
-		rings = !(d->used->flags & VRING_USED_F_NO_NOTIFY);
+	__sync_synchronize();
+	bool rings = d->config.packed ? virtq_driver_rings_packed(d) : virtq_driver_rings_split(d);
 	rings = rings && d->unrung > 0;
 	d->unrung = 0;
 	return rings;
@@ -271,27 +277,33 @@ static inline bool virtq_driver_take(struct virtq_driver *d, uint16_t *ret_id, u
 
 /* --- interrupts -------------------------------------------------------------------------------------------- */
 
+/* What the device may read at any time. */
+static inline void virtq_driver_store(uint16_t *field, uint16_t value)
+{
+	__atomic_store_n(field, value, __ATOMIC_RELAXED);
+}
+
 static inline void virtq_driver_disable_interrupts(struct virtq_driver *d)
 {
 	if (d->config.packed)
-		d->driver_event->flags = VRING_PACKED_EVENT_FLAG_DISABLE;
+		virtq_driver_store(&d->driver_event->flags, VRING_PACKED_EVENT_FLAG_DISABLE);
 	else if (!d->config.event_idx)
-		d->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+		virtq_driver_store(&d->avail->flags, VRING_AVAIL_F_NO_INTERRUPT);
 }
 
 /* Ask for one at the next used chain. True: there is one already, and maybe no interrupt for it. */
 static inline bool virtq_driver_enable_interrupts(struct virtq_driver *d)
 {
 	if (d->config.packed && d->config.event_idx) {
-		d->driver_event->off_wrap = (uint16_t)(d->next_used | d->used_wrap << 15);
-		d->driver_event->flags = VRING_PACKED_EVENT_FLAG_DESC;
+		virtq_driver_store(&d->driver_event->off_wrap, (uint16_t)(d->next_used | d->used_wrap << 15));
+		__atomic_store_n(&d->driver_event->flags, VRING_PACKED_EVENT_FLAG_DESC, __ATOMIC_RELEASE);
 	} else if (d->config.packed) {
-		d->driver_event->flags = VRING_PACKED_EVENT_FLAG_ENABLE;
+		virtq_driver_store(&d->driver_event->flags, VRING_PACKED_EVENT_FLAG_ENABLE);
 	} else if (d->config.event_idx) {
-		d->avail->ring[d->config.size] = d->next_used;
+		virtq_driver_store(&d->avail->ring[d->config.size], d->next_used);
 	} else {
-		d->avail->flags = 0;
+		virtq_driver_store(&d->avail->flags, 0);
 	}
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__sync_synchronize();
 	return virtq_driver_has_used(d);
 }
