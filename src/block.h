@@ -41,13 +41,14 @@ struct block_request {
 	void (*done)(struct block_request *request,
 		     int res); /* 0 or -errno; a failed write may have written a part. [loop] */
 
-	/* For the back end alone, while it has the request. */
+	/* For the door and the back end alone, while they have the request; zeroes before the first submit. */
 	struct loop_op loop_op;
-	struct block *block;
+	struct block *block; /* NULL when nobody has it */
 	struct block_request *next;
 	uint64_t progress_bytes;
 	uint64_t cookie;
-	int refused; /* by the door: what `done` will be given */
+	bool cancelled; /* block_cancel has been called */
+	int refused;    /* by the door: what `done` will be given; 1: not refused */
 };
 
 /* What an open disk is. Only size_bytes changes, by block_resize. */
@@ -69,7 +70,7 @@ struct block_ops {
 	void (*cancel)(struct block *block, struct block_request *request);
 	/* Look at the size again (the file was grown or cut), into info.size_bytes. 0 or -errno; NULL: -ENOTSUP. */
 	int (*resize)(struct block *block, struct err *err);
-	/* Nothing is in flight. */
+	/* Close and free it: nothing is in flight. */
 	void (*destroy)(struct block *block);
 };
 
@@ -93,6 +94,9 @@ void block_cancel(struct block *block, struct block_request *request);
 
 /* Back ends call this, once per request, from the loop: it is the only caller of `done`. */
 void block_complete(struct block_request *request, int res);
+
+/* The same at the end of the loop's round: for who knows the result inside `submit`. */
+void block_complete_later(struct block_request *request, int res);
 
 /* The file has another size now: look again. 0, or -errno with a sentence. */
 int block_resize(struct block *block, struct err *err);

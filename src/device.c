@@ -25,6 +25,11 @@ void device_unlock(struct device *dev)
 	pthread_mutex_unlock(&dev->mutex);
 }
 
+void device_wait(struct device *dev, pthread_cond_t *condition)
+{
+	pthread_cond_wait(condition, &dev->mutex);
+}
+
 static uint64_t size_mask(unsigned size_bytes)
 {
 	return size_bytes >= 8 ? UINT64_MAX : (1ULL << (8 * size_bytes)) - 1;

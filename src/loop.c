@@ -2,70 +2,51 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <liburing.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "fd.h"
-#include "loop_timers.h"
+#include "loop_ring.h"
 #include "util.h"
 
 enum {
 	RING_ENTRIES = 256,
-	IO_SIZE_MAX = 0x7ffff000, /* the kernel's MAX_RW_COUNT; its length field has 32 bits */
+	DEFERRED_GENERATIONS = 8, /* of deferred tasks that defer more, before others get their turn */
 };
 static const uint64_t RETRY_NS = 10000000;
 static const uint64_t NS_PER_S = 1000000000;
 
 /* The only operations that this ring will ever take, whatever a bug in us asks for. */
 static const uint8_t ALLOWED_OPCODES[] = {
-	IORING_OP_READ, IORING_OP_WRITE, IORING_OP_POLL_ADD, IORING_OP_ACCEPT, IORING_OP_ASYNC_CANCEL,
+	IORING_OP_READ,    IORING_OP_WRITE,     IORING_OP_READV,    IORING_OP_WRITEV,
+	IORING_OP_FSYNC,   IORING_OP_FALLOCATE, IORING_OP_POLL_ADD, IORING_OP_ACCEPT,
+	IORING_OP_CONNECT, IORING_OP_SENDMSG,   IORING_OP_RECVMSG,  IORING_OP_ASYNC_CANCEL,
 };
 
-struct loop {
-	struct io_uring ring;
-	bool ring_ready;
-	bool enabled; /* the loop thread has entered */
-	bool calling; /* a callback: what it submits, its caller hands to the kernel */
-
-	/*
-	 * eventfd: the ring counts it up when something completes. The ring's own descriptor does not do for poll:
-	 * with DEFER_TASKRUN a completion does not wake who polls it already (seen on 6.18). It begins at 1, because
-	 * what was queued before the first dispatch waits for that.
-	 */
-	int notify_fd;
-
-	int wake_fd; /* eventfd: written by loop_wake from anywhere */
-	uint64_t wake_count;
-	struct loop_op wake_op;
-
-	struct loop_timers timers;
-	uint64_t timer_count;
-	struct loop_op timer_op;
-
-	struct loop_op *cancels; /* what has been asked to end and has not */
-	struct loop_timer cancel_timer;
-
-	pthread_mutex_t mutex; /* guards the tasks */
-	struct loop_task *tasks_head, **tasks_tail;
+/* All that the ring may be asked to register once it runs. */
+static const uint8_t ALLOWED_REGISTERS[] = {
+	IORING_REGISTER_ENABLE_RINGS,
+	IORING_REGISTER_FILES2,
+	IORING_REGISTER_FILES_UPDATE,
 };
 
 /* --- ring ------------------------------------------------------------------------------------------- */
 
 static int restrict_opcodes(struct io_uring *ring)
 {
-	struct io_uring_restriction rules[ARRAY_SIZE(ALLOWED_OPCODES) + 2] = {0};
+	struct io_uring_restriction rules[ARRAY_SIZE(ALLOWED_OPCODES) + ARRAY_SIZE(ALLOWED_REGISTERS) + 1] = {0};
 	unsigned count = 0;
-	for (; count < ARRAY_SIZE(ALLOWED_OPCODES); count++) {
+	for (size_t i = 0; i < ARRAY_SIZE(ALLOWED_OPCODES); i++) {
 		rules[count].opcode = IORING_RESTRICTION_SQE_OP;
-		rules[count].sqe_op = ALLOWED_OPCODES[count];
+		rules[count++].sqe_op = ALLOWED_OPCODES[i];
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(ALLOWED_REGISTERS); i++) {
+		rules[count].opcode = IORING_RESTRICTION_REGISTER_OP;
+		rules[count++].register_op = ALLOWED_REGISTERS[i];
 	}
 	rules[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-	rules[count++].sqe_flags = IOSQE_ASYNC;
-	rules[count].opcode = IORING_RESTRICTION_REGISTER_OP;
-	rules[count++].register_op = IORING_REGISTER_ENABLE_RINGS;
+	rules[count++].sqe_flags = IOSQE_ASYNC | IOSQE_FIXED_FILE;
 	return io_uring_register((unsigned)ring->ring_fd, IORING_REGISTER_RESTRICTIONS, rules, count);
 }
 
@@ -91,19 +72,18 @@ static int create_ring(struct loop *loop, struct err *err)
 	return 0;
 }
 
-/* Make the descriptor readable; async-signal-safe. EAGAIN cannot be: the counter would have to reach 2^64 - 2. */
-static void notify(struct loop *loop)
+/* EAGAIN cannot be: the counter would have to reach 2^64 - 2. */
+void loop_notify(struct loop *loop)
 {
 	uint64_t one = 1;
 	(void)!write(loop->notify_fd, &one, sizeof(one));
 }
 
-/* A free submission entry; submits what is queued when the ring is full. NULL: the kernel takes no more now. */
-static struct io_uring_sqe *get_sqe(struct loop *loop)
+struct io_uring_sqe *loop_get_sqe(struct loop *loop)
 {
 	/* Who polls the descriptor must come to dispatch, or nobody submits this. */
 	if (!loop->calling)
-		notify(loop);
+		loop_notify(loop);
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
 	if (sqe || !loop->enabled)
 		return sqe;
@@ -111,63 +91,11 @@ static struct io_uring_sqe *get_sqe(struct loop *loop)
 	return io_uring_get_sqe(&loop->ring);
 }
 
-static struct io_uring_sqe *start_op(struct loop *loop, struct loop_op *op)
-{
-	assert(op->state == LOOP_OP_IDLE && op->done);
-	struct io_uring_sqe *sqe = get_sqe(loop);
-	if (sqe)
-		op->state = LOOP_OP_INFLIGHT;
-	return sqe;
-}
-
-int loop_read(struct loop *loop, struct loop_op *op, int fd, void *buf, size_t size_bytes, uint64_t offset)
-{
-	struct io_uring_sqe *sqe = start_op(loop, op);
-	if (!sqe)
-		return -ENOSPC;
-	io_uring_prep_read(sqe, fd, buf, (unsigned)min_u64(size_bytes, IO_SIZE_MAX), offset);
-	io_uring_sqe_set_data(sqe, op);
-	return 0;
-}
-
-int loop_write(struct loop *loop, struct loop_op *op, int fd, const void *buf, size_t size_bytes, uint64_t offset)
-{
-	struct io_uring_sqe *sqe = start_op(loop, op);
-	if (!sqe)
-		return -ENOSPC;
-	io_uring_prep_write(sqe, fd, buf, (unsigned)min_u64(size_bytes, IO_SIZE_MAX), offset);
-	/* A stream's write may raise SIGPIPE: on a kernel worker, where it is blocked, never on the caller's thread. */
-	if (offset == UINT64_MAX)
-		sqe->flags |= IOSQE_ASYNC;
-	io_uring_sqe_set_data(sqe, op);
-	return 0;
-}
-
-int loop_poll(struct loop *loop, struct loop_op *op, int fd, uint32_t poll_events)
-{
-	struct io_uring_sqe *sqe = start_op(loop, op);
-	if (!sqe)
-		return -ENOSPC;
-	io_uring_prep_poll_add(sqe, fd, poll_events);
-	io_uring_sqe_set_data(sqe, op);
-	return 0;
-}
-
-int loop_accept(struct loop *loop, struct loop_op *op, int listen_fd)
-{
-	struct io_uring_sqe *sqe = start_op(loop, op);
-	if (!sqe)
-		return -ENOSPC;
-	io_uring_prep_accept(sqe, listen_fd, NULL, NULL, SOCK_CLOEXEC);
-	io_uring_sqe_set_data(sqe, op);
-	return 0;
-}
-
 /* --- cancelling --------------------------------------------------------------------------------------- */
 
 static void ask_to_end(struct loop *loop, struct loop_op *op)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
+	struct io_uring_sqe *sqe = loop_get_sqe(loop);
 	if (!sqe)
 		return;
 	io_uring_prep_cancel(sqe, op, 0);
@@ -209,6 +137,22 @@ static void cancel_ended(struct loop *loop, const struct loop_op *op)
 		loop_timer_disarm(loop, &loop->cancel_timer);
 }
 
+/* --- tasks -------------------------------------------------------------------------------------------- */
+
+static bool unlink_task(struct loop_task **head, struct loop_task ***tail, struct loop_task *task)
+{
+	for (struct loop_task **at = head; *at; at = &(*at)->next) {
+		if (*at != task)
+			continue;
+		*at = task->next;
+		if (!*at)
+			*tail = at;
+		task->queued = false;
+		return true;
+	}
+	return false;
+}
+
 /* --- tasks from other threads ------------------------------------------------------------------------- */
 
 void loop_wake(struct loop *loop)
@@ -217,7 +161,7 @@ void loop_wake(struct loop *loop)
 	int saved_errno = errno;
 	(void)!write(loop->wake_fd, &one, sizeof(one));
 	/* From within the write to one eventfd the ring cannot count up another: it puts that off, and it got lost. */
-	notify(loop);
+	loop_notify(loop);
 	errno = saved_errno;
 }
 
@@ -253,16 +197,10 @@ static struct loop_task *pop_task(struct loop *loop)
 void loop_unpost(struct loop *loop, struct loop_task *task)
 {
 	pthread_mutex_lock(&loop->mutex);
-	for (struct loop_task **at = &loop->tasks_head; *at; at = &(*at)->next) {
-		if (*at != task)
-			continue;
-		*at = task->next;
-		if (!*at)
-			loop->tasks_tail = at;
-		task->queued = false;
-		break;
-	}
+	bool found = unlink_task(&loop->tasks_head, &loop->tasks_tail, task);
 	pthread_mutex_unlock(&loop->mutex);
+	if (!found)
+		unlink_task(&loop->deferred_head, &loop->deferred_tail, task);
 }
 
 static unsigned count_tasks(struct loop *loop)
@@ -284,6 +222,43 @@ static void run_tasks(struct loop *loop)
 	if (count_tasks(loop))
 		loop_wake(loop); /* loop_post does it for the first of a list only */
 }
+
+/* --- deferred tasks ----------------------------------------------------------------------------------- */
+
+void loop_defer(struct loop *loop, struct loop_task *task)
+{
+	if (task->queued)
+		return;
+	task->queued = true;
+	task->next = NULL;
+	*loop->deferred_tail = task;
+	loop->deferred_tail = &task->next;
+	if (!loop->calling)
+		loop_wake(loop); /* no round is going on: have one */
+}
+
+/* As many as there are by now; a task may have taken others back. */
+static void run_generation(struct loop *loop)
+{
+	unsigned left = 0;
+	for (const struct loop_task *task = loop->deferred_head; task; task = task->next)
+		left++;
+	for (; left && loop->deferred_head; left--) {
+		struct loop_task *task = loop->deferred_head;
+		unlink_task(&loop->deferred_head, &loop->deferred_tail, task);
+		task->fn(task);
+	}
+}
+
+/* Tasks may defer more, as a chain of causes does; without end only if a guest drives it, and then others come first.
+ */
+static void run_deferred(struct loop *loop)
+{
+	for (unsigned i = 0; loop->deferred_head && i < DEFERRED_GENERATIONS; i++)
+		run_generation(loop);
+}
+
+/* --- waking ------------------------------------------------------------------------------------------- */
 
 static void arm_wake(struct loop *loop)
 {
@@ -345,8 +320,14 @@ static int enter(struct loop *loop)
 	int r = io_uring_register((unsigned)loop->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 	if (r < 0)
 		return r;
-	loop->enabled = true;
+	loop->thread = pthread_self();
+	atomic_store(&loop->enabled, true);
 	return 0;
+}
+
+bool loop_is_current(const struct loop *loop)
+{
+	return !atomic_load(&loop->enabled) || pthread_equal(loop->thread, pthread_self());
 }
 
 static void complete(struct loop *loop, const struct io_uring_cqe *cqe)
@@ -372,6 +353,7 @@ static void reap(struct loop *loop)
 		io_uring_cqe_seen(&loop->ring, cqe);
 		complete(loop, &copy);
 	}
+	run_deferred(loop);
 	loop->calling = nested;
 }
 
@@ -393,6 +375,8 @@ int loop_dispatch(struct loop *loop)
 		return r;
 	reap(loop);
 	(void)arm_own_ops(loop);
+	if (loop->deferred_head)
+		loop_notify(loop);
 	/* What the callbacks have submitted starts now, also when the caller polls before it comes back. */
 	r = io_uring_submit(&loop->ring);
 	return r < 0 && !is_transient(r) ? r : 0;
@@ -406,6 +390,8 @@ int loop_wait(struct loop *loop, uint64_t timeout_ns)
 
 	if (!arm_own_ops(loop))
 		timeout_ns = min_u64(timeout_ns, RETRY_NS);
+	if (loop->deferred_head)
+		timeout_ns = 0;
 	struct __kernel_timespec timeout = {
 		.tv_sec = (long long)(timeout_ns / NS_PER_S),
 		.tv_nsec = (long long)(timeout_ns % NS_PER_S),
@@ -416,6 +402,14 @@ int loop_wait(struct loop *loop, uint64_t timeout_ns)
 		return r;
 	reap(loop);
 	return 0;
+}
+
+void loop_drain(struct loop *loop, struct loop_op *op)
+{
+	while (op->state != LOOP_OP_IDLE) {
+		if (loop_wait(loop, RETRY_NS) < 0)
+			return;
+	}
 }
 
 int loop_get_fd(const struct loop *loop)
@@ -443,6 +437,7 @@ struct loop *loop_new(struct err *err)
 	}
 	loop->notify_fd = loop->wake_fd = -1;
 	loop->tasks_tail = &loop->tasks_head;
+	loop->deferred_tail = &loop->deferred_head;
 	loop->wake_op.done = wake_done;
 	loop->timer_op.done = timer_done;
 	loop->cancel_timer.fn = cancel_again;

@@ -45,7 +45,7 @@ struct pci_ids {
 	uint8_t revision;
 };
 
-/* Where the machine's wires end. Set by pci_host_add. */
+/* Where the machine's wires end. Set by pci_plug. */
 struct pci_wires {
 	struct bus *mmio; /* BARs are mapped here; NULL: not plugged in */
 	struct irq_line intx;
@@ -91,6 +91,7 @@ struct pci_function {
 	struct pci_bar bars[PCI_BARS];
 	struct pci_msix msix;
 	bool intx_level; /* what the function asserts, before Interrupt Disable */
+	bool intx_line;  /* what the wire was last told */
 	struct pci_doorbell doorbells[PCI_DOORBELLS_MAX];
 	unsigned doorbell_count;
 };
@@ -127,7 +128,10 @@ void pci_set_intx(struct pci_function *pci, bool level);
 
 /* --- doorbells; the function's lock is held [any] ------------------------------------------------------------ */
 
-/* A register in a BAR whose writes (of any size) count up `eventfd`. Speed only: bar_write must do the same. */
+/*
+ * A register in a BAR whose writes (of any size) count up `eventfd`. Speed only: bar_write must do the same, and more
+ * than PCI_DOORBELLS_MAX are ignored.
+ */
 void pci_add_doorbell(struct pci_function *pci, unsigned bar, uint32_t offset, int eventfd);
 void pci_remove_doorbells(struct pci_function *pci);
 
@@ -136,3 +140,10 @@ void pci_remove_doorbells(struct pci_function *pci);
 /* size 1, 2 or 4, naturally aligned, inside PCI_CONFIG_SIZE. */
 uint32_t pci_config_read(struct pci_function *pci, unsigned offset, unsigned size_bytes);
 void pci_config_write(struct pci_function *pci, unsigned offset, unsigned size_bytes, uint32_t value);
+
+/* Connect the function, and take it off the bus and its line down. Unplugging twice does nothing. [setup] */
+void pci_plug(struct pci_function *pci, const struct pci_wires *wires);
+void pci_unplug(struct pci_function *pci);
+
+/* Another function's BARs may have moved: try again to map those of this one for which there was no room. [vcpu] */
+void pci_retry_bars(struct pci_function *pci);
