@@ -6,8 +6,10 @@ import os
 import pathlib
 import select
 import shutil
+import signal
 import statistics
 import subprocess
+import sys
 import time
 
 import programs
@@ -304,6 +306,7 @@ def bench(arguments, report):
     tools = programs.prepare(arguments)
     path = arguments.file
     prepare_file(path)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no guest is left behind, polling
     before_exec = None if arguments.nice is None else Priority(arguments.nice)
     wanted = contenders(tools, arguments.only.split(";") if arguments.only else None)
     rows = [row for row in ROWS if not arguments.rows or row.name in arguments.rows.split(",")]
