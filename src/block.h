@@ -115,8 +115,10 @@ struct block_raw_config {
 
 /*
  * Opens and locks it (OFD lock on the whole file: one writer, or many readers). The format is never probed into use; a
- * file that begins with the magic of a qcow2, VMDK, VHDX or VDI image is refused, with the command that serves it by
- * NBD.
+ * file that begins with the magic of a qcow2, VMDK, VHD, VHDX or VDI image is refused, with the command that serves it
+ * by NBD. So is a block device that is to be written and that the host uses (mounted, swap, RAID). A size that is not
+ * whole blocks is rounded down; the tail is out of the guest's reach, and untouched. A block has 512 bytes, or what the
+ * device or O_DIRECT asks for.
  */
 struct block *block_raw_open(struct loop *loop, const struct log *log, const struct block_raw_config *config,
 			     struct err *err);

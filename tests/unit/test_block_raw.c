@@ -4,13 +4,14 @@
 #include <errno.h>
 #include <linux/falloc.h>
 #include <signal.h>
+#include <stdalign.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
 static const uint64_t MS = 1000000;
 enum { SECTOR = BLOCK_SECTOR_BYTES, DISK_BYTES = 1 << 20 };
 
-static uint8_t memory[DISK_BYTES];
+static alignas(4096) uint8_t memory[DISK_BYTES];
 
 /* --- reading and writing ---------------------------------------------------------------------------------- */
 
@@ -140,10 +141,8 @@ static void a_read_only_disk(void **state)
 /* --- direct I/O --------------------------------------------------------------------------------------------- */
 
 /* Whatever the memory is like: aligned, odd, cut into odd pieces. Larger than a bounce buffer. */
-static void direct_io_takes_any_memory(void **state)
+static void check_direct_io(void)
 {
-	(void)state;
-	make_file(DISK_BYTES);
 	disk = open_with(&(struct block_raw_config){.path = path, .direct = true});
 	if (!disk) {
 		assert_non_null(strstr(err.text, "direct I/O")); /* the file system has none */
@@ -170,19 +169,34 @@ static void direct_io_takes_any_memory(void **state)
 	assert_int_equal(transfer(BLOCK_READ, DISK_BYTES - 2 * block, memory + 1, 2 * block), -EIO);
 }
 
-/* --- holes and zeroes ----------------------------------------------------------------------------------------- */
-
-/* A file in memory: it can punch holes, and cannot zero ranges. */
+/* A file in memory: it can punch holes, cannot zero ranges, and says nothing of what direct I/O needs. */
 static void make_memory_file(void)
 {
+	make_file(0);
+	unlink(path);
 	close(file);
 	file = memfd_create("disk", MFD_CLOEXEC);
 	assert_true(file >= 0);
 	fill_pattern(memory, DISK_BYTES, 0);
 	assert_int_equal(pwrite(file, memory, DISK_BYTES, 0), DISK_BYTES);
-	unlink(path);
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
 }
+
+static void direct_io_takes_any_memory(void **state)
+{
+	(void)state;
+	make_file(DISK_BYTES);
+	check_direct_io();
+}
+
+static void direct_io_where_nobody_says_how(void **state)
+{
+	(void)state;
+	make_memory_file();
+	check_direct_io();
+}
+
+/* --- holes and zeroes ----------------------------------------------------------------------------------------- */
 
 static uint64_t allocated(void)
 {
@@ -195,7 +209,6 @@ static uint64_t allocated(void)
 static void a_discard_gives_storage_back(void **state)
 {
 	(void)state;
-	make_file(DISK_BYTES);
 	make_memory_file();
 	open_disk();
 	uint64_t before = allocated();
@@ -230,7 +243,6 @@ static void zeroes_are_written(void **state)
 static void zeroes_are_written_where_the_file_system_cannot(void **state)
 {
 	(void)state;
-	make_file(DISK_BYTES);
 	make_memory_file();
 	assert_int_equal(fallocate(file, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, SECTOR), -1);
 	assert_int_equal(errno, EOPNOTSUPP);
@@ -241,7 +253,6 @@ static void zeroes_are_written_where_the_file_system_cannot(void **state)
 static void zeroes_that_keep_storage_keep_it(void **state)
 {
 	(void)state;
-	make_file(DISK_BYTES);
 	make_memory_file();
 	open_disk();
 	uint64_t before = allocated();
@@ -359,6 +370,7 @@ int main(void)
 		TEST(an_unsafe_flush_does_nothing_later),
 		TEST(a_read_only_disk),
 		TEST(direct_io_takes_any_memory),
+		TEST(direct_io_where_nobody_says_how),
 		TEST(a_discard_gives_storage_back),
 		TEST(zeroes_are_written),
 		TEST(zeroes_are_written_where_the_file_system_cannot),

@@ -1,14 +1,15 @@
 /*
- * A raw disk under a host that does less than it was asked for, or not now: linked with a loop whose operations fail
- * when they are told to (-Wl,--wrap).
+ * A raw disk under a host that does less than it was asked for, or not now: linked with a loop, locks and memory that
+ * fail when they are told to (-Wl,--wrap).
  */
 #include "test_block_raw_disk.h"
 
 #include <errno.h>
+#include <stdalign.h>
 
 enum { SECTOR = BLOCK_SECTOR_BYTES, DISK_BYTES = 64 << 10, FOREVER = 1000000 };
 
-static uint8_t memory[DISK_BYTES];
+static alignas(4096) uint8_t memory[DISK_BYTES];
 
 /* --- the loop that fails ------------------------------------------------------------------------------------------ */
 
@@ -20,6 +21,8 @@ static struct {
 	unsigned calls;        /* operations asked for */
 	unsigned cancel_after; /* the block_request `cancel` is cancelled at that call */
 	struct block_request *cancel;
+	int lock_error; /* of every lock; 0: none */
+	bool no_memory;
 } host;
 
 static struct {
@@ -107,6 +110,47 @@ int __wrap_loop_fallocate(struct loop *l, struct loop_op *op, int fd, int mode, 
 {
 	int r;
 	return goes_wrong(op, &r) ? r : __real_loop_fallocate(l, op, fd, mode, offset, size_bytes);
+}
+
+int __real_fcntl64(int fd, int cmd, ...);
+int __wrap_fcntl64(int fd, int cmd, ...);
+int __wrap_fcntl(int fd, int cmd, ...);
+
+int __wrap_fcntl64(int fd, int cmd, ...)
+{
+	if (cmd == F_OFD_SETLK && host.lock_error) {
+		errno = host.lock_error;
+		return -1;
+	}
+	va_list args;
+	va_start(args, cmd);
+	void *arg = va_arg(args, void *);
+	va_end(args);
+	return __real_fcntl64(fd, cmd, arg);
+}
+
+int __wrap_fcntl(int fd, int cmd, ...)
+{
+	va_list args;
+	va_start(args, cmd);
+	void *arg = va_arg(args, void *);
+	va_end(args);
+	return __wrap_fcntl64(fd, cmd, arg);
+}
+
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+int __real_posix_memalign(void **ret, size_t align, size_t size);
+int __wrap_posix_memalign(void **ret, size_t align, size_t size);
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+	return host.no_memory ? NULL : __real_calloc(count, size);
+}
+
+int __wrap_posix_memalign(void **ret, size_t align, size_t size)
+{
+	return host.no_memory ? ENOMEM : __real_posix_memalign(ret, align, size);
 }
 
 static int setup_disk(void **state)
@@ -285,6 +329,59 @@ static void no_step_follows_a_cancel(void **state)
 	assert_int_equal(log_lines, 0);
 }
 
+static void without_locks_it_is_opened_with_a_warning(void **state)
+{
+	(void)state;
+	static const int ERRORS[] = {ENOLCK, EOPNOTSUPP};
+	for (size_t i = 0; i < ARRAY_SIZE(ERRORS); i++) {
+		close_disk();
+		log_lines = 0;
+		host.lock_error = ERRORS[i];
+		open_disk();
+		assert_int_equal(log_lines, 1);
+		assert_non_null(strstr(log_text, path));
+		assert_non_null(strstr(log_text, "no locks"));
+		assert_int_equal(transfer(BLOCK_READ, 0, memory, SECTOR), 0);
+	}
+}
+
+static void without_memory_requests_fail_and_the_disk_goes_on(void **state)
+{
+	(void)state;
+	host.no_memory = true;
+	assert_null(open_with(&(struct block_raw_config){.path = path, .read_only = true}));
+	assert_non_null(strstr(err.text, path));
+	assert_int_equal(err.code, -ENOMEM);
+
+	host.cut_bytes = SECTOR; /* a short one needs memory to go on */
+	assert_int_equal(transfer(BLOCK_READ, 0, memory, 2 * SECTOR), -ENOMEM);
+	host.cut_bytes = 0;
+	assert_int_equal(transfer(BLOCK_READ, 0, memory, 2 * SECTOR), 0);
+	host.error = -EOPNOTSUPP;
+	host.errors = 1;
+	assert_int_equal(zero(0, SECTOR, false), -ENOMEM);
+	assert_int_equal(zero(0, SECTOR, false), -ENOMEM); /* before its first step */
+	host.no_memory = false;
+	assert_int_equal(zero(0, SECTOR, false), 0);
+	check_file_zeroed(DISK_BYTES, 0, SECTOR);
+}
+
+static void without_memory_there_is_no_bounce_buffer(void **state)
+{
+	(void)state;
+	close_disk();
+	disk = open_with(&(struct block_raw_config){.path = path, .direct = true});
+	if (!disk) {
+		assert_non_null(strstr(err.text, "direct I/O"));
+		return;
+	}
+	host.no_memory = true;
+	assert_int_equal(transfer(BLOCK_READ, 0, memory + 1, disk->info.block_size_bytes), -ENOMEM);
+	host.no_memory = false;
+	assert_int_equal(transfer(BLOCK_READ, 0, memory + 1, disk->info.block_size_bytes), 0);
+	check_pattern(memory + 1, disk->info.block_size_bytes, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup_disk, teardown)
 
 int main(void)
@@ -299,6 +396,9 @@ int main(void)
 		TEST(what_has_no_holes_is_written_with_zeroes),
 		TEST(a_full_ring_is_waited_for),
 		TEST(no_step_follows_a_cancel),
+		TEST(without_locks_it_is_opened_with_a_warning),
+		TEST(without_memory_requests_fail_and_the_disk_goes_on),
+		TEST(without_memory_there_is_no_bounce_buffer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
