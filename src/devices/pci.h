@@ -4,7 +4,8 @@
  * A device embeds `struct pci_function` and says what it is: ids, BARs, capabilities. This module decodes configuration
  * accesses, maps the BARs onto the bus as the guest moves them, and keeps the MSI-X table. The rest of a BAR comes to
  * the device's own bar_read and bar_write. All of it runs under the one lock of the embedded `struct device`; lock
- * order: the host bridge's (configuration accesses), the function's, the bus's.
+ * order: the host bridge's (configuration accesses), the function's, the bus's (and, apart from it, the host bridge's
+ * for interrupt lines).
  */
 #pragma once
 
@@ -120,7 +121,10 @@ void pci_add_intx(struct pci_function *pci);
 
 bool pci_msix_is_enabled(const struct pci_function *pci);
 
-/* Send a vector's message, or leave it pending while it (or the function) is masked. Out of range: ignored. */
+/*
+ * Send a vector's message, or leave it pending while it (or the function) is masked; pending bits outlive MSI-X's being
+ * disabled. Out of range, or MSI-X disabled: ignored. Bus Master is not asked: the bit is the guest's to set, no more.
+ */
 void pci_msix_raise(struct pci_function *pci, unsigned vector);
 
 /* The level that the function wants on INTA#. MSI-X enabled keeps the line down. */

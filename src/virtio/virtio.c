@@ -392,8 +392,10 @@ void virtio_fini(struct virtio_device *dev)
 
 void virtio_free(struct virtio_device *dev)
 {
-	if (dev)
-		dev->model->destroy(dev);
+	if (!dev)
+		return;
+	virtio_fini(dev);
+	dev->model->destroy(dev);
 }
 
 struct virtio_counters virtio_get_counters(struct virtio_device *dev)

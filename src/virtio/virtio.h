@@ -60,7 +60,7 @@ struct virtio_model {
 	/* The driver wrote bytes of the configuration space (already checked to lie inside). NULL: read-only. [vcpu] */
 	void (*write_config)(struct virtio_device *dev, unsigned offset, const uint8_t *data, unsigned size_bytes);
 
-	/* Free the model; nothing is in flight. [setup] */
+	/* Free the model; virtio_fini is done. [owner] */
 	void (*destroy)(struct virtio_device *dev);
 };
 
@@ -155,7 +155,8 @@ struct virtio_init {
 /* `dev` is all zero. 0, or -errno with `err` set (then virtio_fini is not due). [setup] */
 int virtio_init(struct virtio_device *dev, const struct virtio_init *init, struct err *err);
 
-/* Resets it (cancel and reset of the model included); nothing is in flight then. No vCPU runs. [owner] */
+/* Resets it (cancel and reset of the model included); nothing is in flight then. No vCPU runs. virtio_free does it.
+ * [owner] */
 void virtio_fini(struct virtio_device *dev);
 
 /* For callbacks from the street. */
@@ -221,5 +222,5 @@ void virtio_ring(struct virtio_device *dev, uint32_t queue);
 void virtio_read_config(struct virtio_device *dev, uint32_t offset, void *ret_data, unsigned size_bytes);
 void virtio_write_config(struct virtio_device *dev, uint32_t offset, const void *data, unsigned size_bytes);
 
-/* Frees the model with what it stands on (model->destroy). NULL is accepted. [setup] */
+/* virtio_fini, then model->destroy. The transport still has its lock. NULL is accepted. [owner] */
 void virtio_free(struct virtio_device *dev);

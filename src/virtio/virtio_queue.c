@@ -141,10 +141,9 @@ void virtio_push(struct virtio_device *dev, unsigned index, const struct virtq_c
 	struct virtio_queue *queue = get_queue(dev, index);
 	assert(queue->in_flight > 0 && queue->ring);
 	queue->in_flight--;
-	if (!dev->broken) {
+	queue->pushed++;
+	if (!dev->broken)
 		virtq_push(queue->ring, chain->id, chain->descriptors, written_bytes);
-		queue->pushed++;
-	}
 	/* Within a round the interrupts are still to come; but who was told to wait for a push must be looked at again.
 	 */
 	if (!dev->in_round || queue->stopping || queue->polled)
@@ -212,9 +211,9 @@ static void interrupt(struct virtio_queue *queue)
 	struct virtio_device *dev = queue->dev;
 	unsigned pushed = queue->pushed;
 	queue->pushed = 0;
-	if (pushed == 0 || !is_running(queue))
+	if (pushed == 0)
 		return;
-	if (!virtq_wants_interrupt(queue->ring)) {
+	if (!is_running(queue) || !virtq_wants_interrupt(queue->ring)) {
 		queue->counters.interrupts_spared += pushed;
 		return;
 	}
@@ -253,6 +252,7 @@ void virtio_queue_release(struct virtio_queue *queue)
 	virtq_free(queue->ring);
 	queue->ring = NULL;
 	queue->enabled = queue->stopping = queue->cancelled = queue->kicked = queue->polled = false;
+	queue->counters.interrupts_spared += queue->pushed;
 	queue->pushed = 0;
 }
 

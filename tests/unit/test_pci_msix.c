@@ -92,8 +92,10 @@ static void test_pba_is_read_only(void **state)
 	assert_int_equal(pba(), 1 << 1 | 1 << 4);
 	assert_int_equal(bus_read(&mmio, AT2 + PBA, 8), 1 << 1 | 1 << 4);
 	assert_int_equal(bus_read(&mmio, AT2 + PBA + 4, 4), 0);
+	struct pci_msix before = fn.pci.msix;
 	bus_write(&mmio, AT2 + PBA, 4, 0);
 	bus_write(&mmio, AT2 + PBA, 8, 0xffffffff);
+	assert_memory_equal(&fn.pci.msix, &before, sizeof(before));
 	assert_int_equal(pba(), 1 << 1 | 1 << 4);
 	assert_int_equal(bus_read(&mmio, AT2 + PBA, 2), 0xffff);
 	assert_int_equal(sent.count + fn.writes + fn.reads, 0);

@@ -97,7 +97,7 @@ static void chains_go_around_in_any_order(void **state)
 {
 	(void)state;
 	static uint32_t number_of[VIRTQ_SIZE_MAX];
-	struct flying flying[8], pushed[8];
+	struct flying flying[16], pushed[16]; /* more than any ring here holds */
 	unsigned flying_count = 0, pushed_count = 0;
 	uint32_t seed = 1, sent = 0, popped = 0, taken = 0;
 	struct virtq_chain chain;
@@ -112,7 +112,7 @@ static void chains_go_around_in_any_order(void **state)
 		if (step == 1 && virtq_pop(f->q, &chain) == 1) {
 			assert_int_equal(number_of[chain.id], popped); /* first in, first out */
 			assert_int_equal(chain.in_bytes, chain.in_count * (1 + popped % 1000));
-			assert_true(flying_count < 8);
+			assert_true(flying_count + pushed_count < f->driver.config.size);
 			flying[flying_count++] = (struct flying){chain.id, chain.descriptors, popped++};
 		}
 		if (step == 2 && flying_count) {
@@ -147,7 +147,7 @@ static void a_chain_taken_back_comes_again(void **state)
 		assert_true(virtq_enable_doorbell(f->q)); /* it waits */
 		assert_int_equal(virtq_pop(f->q, &again), 1);
 		assert_int_equal(again.id, id);
-		assert_memory_equal(&again, &first, sizeof(first));
+		assert_true(fixture_same_chain(&again, &first));
 		virtq_push(f->q, again.id, again.descriptors, 9);
 		assert_int_equal(virtq_pop(f->q, &again), 1);
 		virtq_push(f->q, again.id, again.descriptors, 0);

@@ -78,6 +78,12 @@ static inline void fixture_turn(struct fixture *f)
 	assert_int_equal(id, sent);
 }
 
+static inline bool fixture_same_chain(const struct virtq_chain *a, const struct virtq_chain *b)
+{
+	return a->id == b->id && a->descriptors == b->descriptors && a->out_count == b->out_count &&
+	       a->in_count == b->in_count && a->out_bytes == b->out_bytes && a->in_bytes == b->in_bytes;
+}
+
 /* The ring is broken, says so with these words, and stays so. */
 static inline void fixture_expect_broken(struct fixture *f, const char *words)
 {
@@ -85,7 +91,7 @@ static inline void fixture_expect_broken(struct fixture *f, const char *words)
 	assert_string_equal(virtq_error(f->q), "");
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(virtq_pop(f->q, &chain), -EPROTO);
-		assert_memory_equal(&chain, &untouched, sizeof(chain));
+		assert_true(fixture_same_chain(&chain, &untouched));
 	}
 	if (!strstr(virtq_error(f->q), words))
 		fail_msg("'%s' instead of '%s'", virtq_error(f->q), words);
