@@ -1,4 +1,4 @@
-/* Walks RSDP, XSDT (or RSDT), FADT, DSDT, FACS and MADT: signatures, checksums, lengths. */
+/* Walks RSDP, XSDT (or RSDT), FADT, DSDT, FACS, MADT and MCFG: signatures, checksums, lengths. */
 #include "guest.h"
 
 static bool inside_map(uint64_t pa, uint64_t len)
@@ -59,6 +59,19 @@ static void check_madt(uint64_t madt)
 	check(madt_next(0, MADT_IOAPIC) != 0, 11, "the MADT lists an IOAPIC");
 }
 
+/* One segment and its buses. ECAM's first register is the id of the function in slot 0, which is the host bridge. */
+static void check_mcfg(uint64_t mcfg)
+{
+	uint64_t ecam = peek64(mcfg + 44);
+
+	check(peek32(mcfg + 4) == 60, 14, "the MCFG has one entry");
+	check(ecam && !(ecam & 0xfffff) && peek16(mcfg + 52) == 0 && peek8(mcfg + 54) == 0, 14,
+	      "MCFG: ECAM at 0x%lx, segment %u, buses %u to %u", ecam, peek16(mcfg + 52), peek8(mcfg + 54),
+	      peek8(mcfg + 55));
+	check(peek32(ecam) != 0xffffffff && peek16(ecam + 10) == 0x0600, 15, "slot 0 is a host bridge: 0x%08x",
+	      peek32(ecam));
+}
+
 int guest_main(void)
 {
 	uint64_t rsdp = acpi_rsdp(), t;
@@ -75,5 +88,7 @@ int guest_main(void)
 	check(acpi_table("APIC") != 0, 13, "there is a MADT");
 	check_fadt(acpi_table("FACP"));
 	check_madt(acpi_table("APIC"));
+	if (acpi_table("MCFG"))
+		check_mcfg(acpi_table("MCFG"));
 	return 0;
 }

@@ -129,8 +129,7 @@ struct vmlet_disk {
 /* How devices are found by the guest. */
 enum vmlet_transport {
 	VMLET_TRANSPORT_PCI = 0,
-	VMLET_TRANSPORT_MMIO =
-		1, /* virtio-mmio, described in ACPI and on the kernel's command line: for kernels without PCI */
+	VMLET_TRANSPORT_MMIO = 1, /* virtio-mmio, described in ACPI: for kernels without PCI; at most 16 devices */
 };
 
 /*

@@ -10,6 +10,7 @@
 #include "arch/board.h"
 #include "chr.h"
 #include "config.h"
+#include "disks.h"
 #include "loader/loader.h"
 #include "log.h"
 #include "loop.h"
@@ -38,6 +39,7 @@ struct vmlet {
 	struct image kernel;
 	struct image *initrds;
 	unsigned initrd_count; /* open */
+	struct disks disks;
 
 	struct machine machine;
 	bool started;
@@ -146,6 +148,8 @@ static int init(struct vmlet *vm, const struct vmlet_config *config, struct err 
 		r = open_files(vm, err);
 	if (r == 0)
 		r = open_street(vm, err);
+	if (r == 0)
+		r = disks_open(&vm->disks, &vm->config, vm->loop, &vm->log, err);
 	return r;
 }
 
@@ -207,6 +211,9 @@ static int machine_create(struct vmlet *vm, struct err *err)
 		.cpu_count = vm->config.cpus,
 		.serial = vm->serial,
 		.debugcon = vm->debugcon,
+		.transport = (enum board_transport)vm->config.transport,
+		.disks = vm->disks.list,
+		.disk_count = vm->disks.count,
 	};
 	machine->board = board_new(&config, &machine->vm, err);
 	if (!machine->board)
@@ -396,6 +403,37 @@ int vmlet_press_power_button(struct vmlet *vm)
 	return 0;
 }
 
+/* --- disks ---------------------------------------------------------------------------------------------- */
+
+static int find_disk(struct vmlet *vm, const char *id, struct err *err)
+{
+	if (!vm->machine.board)
+		return err_config(err, -EINVAL, "disk '%s': the VM is not running", id);
+	int index = disks_find(&vm->config, id);
+	return index < 0 ? err_config(err, index, "disk '%s': this VM has no disk of that id", id) : index;
+}
+
+int vmlet_resize_disk(struct vmlet *vm, const char *id, struct vmlet_error *ret_error)
+{
+	struct err err = {0};
+	int r = find_disk(vm, id, &err);
+	if (r >= 0)
+		r = disks_resize(&vm->disks, (unsigned)r, board_get_disk(vm->machine.board, (unsigned)r), &err);
+	if (r < 0)
+		copy_error(ret_error, &err);
+	return r;
+}
+
+int vmlet_get_disk_counters(struct vmlet *vm, const char *id, struct vmlet_disk_counters *ret_counters)
+{
+	int index = find_disk(vm, id, NULL);
+	if (index < 0)
+		return index;
+	struct virtio_counters sum = virtio_get_counters(board_get_disk(vm->machine.board, (unsigned)index));
+	*ret_counters = (struct vmlet_disk_counters){sum.chains, sum.doorbells, sum.interrupts, sum.interrupts_spared};
+	return 0;
+}
+
 const char *vmlet_serial_path(const struct vmlet *vm)
 {
 	return chr_path(vm->serial);
@@ -406,6 +444,7 @@ void vmlet_free(struct vmlet *vm)
 	if (!vm)
 		return;
 	machine_free(&vm->machine);
+	disks_close(&vm->disks);
 	chr_free(vm->serial);
 	chr_free(vm->debugcon);
 	loop_free(vm->loop);

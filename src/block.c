@@ -68,15 +68,6 @@ static void end_refused(struct loop_task *task)
 	}
 }
 
-/* `done` is never called from inside block_submit, or a device would find itself in its own middle. */
-static void end_later(struct block *block, struct block_request *request, int res)
-{
-	request->refused = res;
-	request->next = block->refused;
-	block->refused = request;
-	loop_defer(block->loop, &block->refused_task);
-}
-
 void block_init(struct block *block, const struct block_ops *ops, struct loop *loop)
 {
 	block->ops = ops;
@@ -86,19 +77,31 @@ void block_init(struct block *block, const struct block_ops *ops, struct loop *l
 	block->refused_task = (struct loop_task){.fn = end_refused};
 }
 
+/* `done` is never called from inside block_submit, or a device would find itself in its own middle. */
+void block_complete_later(struct block_request *request, int res)
+{
+	struct block *block = request->block;
+	request->refused = res;
+	request->next = block->refused;
+	block->refused = request;
+	loop_defer(block->loop, &block->refused_task);
+}
+
 void block_submit(struct block *block, struct block_request *request)
 {
 	assert(!request->block && request->done);
 	request->block = block;
 	request->next = NULL;
 	request->progress_bytes = 0;
+	request->cookie = 0;
+	request->cancelled = false;
 	block->in_flight++;
 
 	int r = check_permission(&block->info, request);
 	if (r == 0)
 		r = check_range(&block->info, request);
 	if (r < 0 || (request->op != BLOCK_FLUSH && request->size_bytes == 0)) {
-		end_later(block, request, r);
+		block_complete_later(request, r);
 		return;
 	}
 	request->refused = NOT_REFUSED;
@@ -107,9 +110,11 @@ void block_submit(struct block *block, struct block_request *request)
 
 void block_cancel(struct block *block, struct block_request *request)
 {
-	if (request->block != block || request->refused <= 0 || !block->ops->cancel)
+	if (request->block != block || request->refused <= 0)
 		return;
-	block->ops->cancel(block, request);
+	request->cancelled = true;
+	if (block->ops->cancel)
+		block->ops->cancel(block, request);
 }
 
 void block_complete(struct block_request *request, int res)

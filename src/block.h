@@ -47,7 +47,8 @@ struct block_request {
 	struct block_request *next;
 	uint64_t progress_bytes;
 	uint64_t cookie;
-	int refused; /* by the door: what `done` will be given; 1: not refused */
+	bool cancelled; /* block_cancel has been called */
+	int refused;    /* by the door: what `done` will be given; 1: not refused */
 };
 
 /* What an open disk is. Only size_bytes changes, by block_resize. */
@@ -94,6 +95,9 @@ void block_cancel(struct block *block, struct block_request *request);
 /* Back ends call this, once per request, from the loop: it is the only caller of `done`. */
 void block_complete(struct block_request *request, int res);
 
+/* The same at the end of the loop's round: for who knows the result inside `submit`. */
+void block_complete_later(struct block_request *request, int res);
+
 /* The file has another size now: look again. 0, or -errno with a sentence. */
 int block_resize(struct block *block, struct err *err);
 
@@ -111,8 +115,10 @@ struct block_raw_config {
 
 /*
  * Opens and locks it (OFD lock on the whole file: one writer, or many readers). The format is never probed into use; a
- * file that begins with the magic of a qcow2, VMDK, VHDX or VDI image is refused, with the command that serves it by
- * NBD.
+ * file that begins with the magic of a qcow2, VMDK, VHD, VHDX or VDI image is refused, with the command that serves it
+ * by NBD. So is a block device that is to be written and that the host uses (mounted, swap, RAID). A size that is not
+ * whole blocks is rounded down; the tail is out of the guest's reach, and untouched. A block has 512 bytes, or what the
+ * device or O_DIRECT asks for.
  */
 struct block *block_raw_open(struct loop *loop, const struct log *log, const struct block_raw_config *config,
 			     struct err *err);

@@ -7,6 +7,7 @@
  */
 #include "block_nbd_impl.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -322,6 +323,7 @@ static int step_payload(struct nbd *nbd)
 {
 	struct nbd_receive *in = &nbd->receive;
 	uint32_t n = (uint32_t)min_u64(in->end - in->begin, in->left_bytes);
+	assert(in->slot);
 	if (in->state == NBD_IN_DATA && is_wanted(in->slot))
 		fill(in->slot, in->at_bytes, in->buffer + in->begin, n);
 	in->begin += n;

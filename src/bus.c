@@ -71,6 +71,17 @@ void bus_unmap(struct bus *bus, const struct device *dev)
 	pthread_rwlock_unlock(&bus->lock);
 }
 
+void bus_unmap_range(struct bus *bus, const struct device *dev, uint64_t first)
+{
+	pthread_rwlock_wrlock(&bus->lock);
+	unsigned at = lower_bound(bus, first);
+	if (at < bus->count && bus->ranges[at].first == first && bus->ranges[at].dev == dev) {
+		bus->count--;
+		memmove(&bus->ranges[at], &bus->ranges[at + 1], (bus->count - at) * sizeof(bus->ranges[at]));
+	}
+	pthread_rwlock_unlock(&bus->lock);
+}
+
 void bus_add_doorbell(struct bus *bus, const struct bus_doorbell *doorbell)
 {
 	if (bus->doorbell_ops)

@@ -60,6 +60,9 @@ int bus_map(struct bus *bus, uint64_t first, uint64_t last, struct device *dev, 
 /* Take away every mapping of `dev`. An access already under way may still finish. [any] */
 void bus_unmap(struct bus *bus, const struct device *dev);
 
+/* Take away one of them, the one that begins at `first`; the others do not blink. [any] */
+void bus_unmap_range(struct bus *bus, const struct device *dev, uint64_t first);
+
 /* Speed a register up, where the machine can; a failure costs speed only. The same value takes it back. [any] */
 void bus_add_doorbell(struct bus *bus, const struct bus_doorbell *doorbell);
 void bus_remove_doorbell(struct bus *bus, const struct bus_doorbell *doorbell);

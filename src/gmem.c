@@ -170,6 +170,47 @@ int gmem_fill(struct gmem *gmem, gpa_t gpa, uint8_t byte, size_t size_bytes)
 	return 0;
 }
 
+/* A range that does not lie inside one region: it crosses a seam, or it is not RAM. */
+static int iov_across_seams(const struct gmem *gmem, gpa_t gpa, size_t size_bytes, struct iovec *iov, unsigned iov_max)
+{
+	if (!range_is_ram(gmem, gpa, size_bytes))
+		return -EFAULT;
+
+	int count = 0;
+	while (size_bytes) {
+		if ((unsigned)count == iov_max)
+			return -ENOBUFS;
+		struct span span = next_span(gmem, gpa, size_bytes);
+		iov[count++] = (struct iovec){span.host, span.size_bytes};
+		gpa += span.size_bytes;
+		size_bytes -= span.size_bytes;
+	}
+	return count;
+}
+
+/* Called for each descriptor of a ring: nearly always one region has all of the range. */
+int gmem_iov(const struct gmem *gmem, gpa_t gpa, size_t size_bytes, struct iovec *iov, unsigned iov_max)
+{
+	uint64_t tail;
+	uint8_t *host = region_tail(gmem, gpa, &tail);
+	if (!host || size_bytes > tail || size_bytes == 0 || iov_max == 0)
+		return iov_across_seams(gmem, gpa, size_bytes, iov, iov_max);
+
+	*iov = (struct iovec){host, size_bytes};
+	return 1;
+}
+
+void *gmem_view(const struct gmem *gmem, gpa_t gpa, size_t size_bytes, size_t align_bytes)
+{
+	uint64_t tail;
+	uint8_t *host = region_tail(gmem, gpa, &tail);
+	if (!host || size_bytes > tail)
+		return NULL;
+	/* Regions begin on pages here and there, so both addresses are aligned alike. */
+	assert(align_bytes <= GMEM_PAGE_SIZE);
+	return gpa & (align_bytes - 1) ? NULL : host;
+}
+
 int gmem_peek(const struct gmem *gmem, gpa_t gpa, void *ret_data, size_t size_bytes)
 {
 	if (!range_is_ram(gmem, gpa, size_bytes))

@@ -176,6 +176,7 @@ static void *vcpu_main(void *arg)
 
 	while (vm_gate(vcpu->vm))
 		run_once(vcpu);
+	vm_leave(vcpu->vm);
 	return NULL;
 }
 

@@ -62,6 +62,7 @@ struct vm {
 	pthread_cond_t changed;
 	enum vm_state state;
 	unsigned parked; /* vCPU threads that wait in vm_gate */
+	unsigned left;   /* vCPU threads that have left it for good */
 	struct vm_end end;
 };
 
@@ -74,7 +75,10 @@ int vm_finish_memory(struct vm *vm, struct err *err);
 
 int vm_create_vcpus(struct vm *vm, unsigned count, struct err *err);
 
-/* Start the threads; stop and join them; hold them; let them go on. [loop] */
+/*
+ * Start the threads; stop and join them; hold them; let them go on. While they wait for the threads, vm_stop and
+ * vm_pause run the loop: a vCPU may itself be waiting for it, to end what a device has in flight. [loop]
+ */
 int vm_start(struct vm *vm, struct err *err);
 void vm_stop(struct vm *vm);
 void vm_pause(struct vm *vm);
@@ -89,6 +93,10 @@ struct vm_end vm_get_end(struct vm *vm); /* reason VM_END_NONE while it runs. [a
 /* For a vCPU thread between two KVM_RUN: waits while paused; false: leave. [vcpu] */
 bool vm_gate(struct vm *vm);
 
+/* The thread leaves. [vcpu] */
+void vm_leave(struct vm *vm);
+
 /* The wires that devices get. */
 struct irq_line vm_irq_line(struct vm *vm, unsigned gsi);
+struct irq_msi vm_irq_msi(struct vm *vm);
 struct guest_event_sink vm_guest_event_sink(struct vm *vm);

@@ -107,6 +107,9 @@ enum irq_via { IRQ_VIA_PIC, IRQ_VIA_IOAPIC };
 void irq_attach(unsigned irq, enum irq_via via, trap_fn *fn);
 void irq_detach(unsigned irq, enum irq_via via);
 void irq_ack(unsigned irq, enum irq_via via);
+/* A level-triggered, active-high line of an IOAPIC, by its number in ACPI; the local APIC is enabled. Any ring. */
+void irq_attach_level(unsigned gsi, uint8_t vector);
+void irq_detach_level(unsigned gsi);
 void irq_quiet(void); /* masks every ISA line: firmware may have left the timer running */
 unsigned irq_to_gsi(unsigned irq, uint16_t *ret_flags); /* through the MADT's overrides, if there is a MADT */
 

@@ -2,7 +2,13 @@
 
 enum { PIC1 = 0x20, PIC2 = 0xa0 };
 enum { VECTOR_PIC = 0x20, VECTOR_IOAPIC = 0x40 };
-enum { IOAPIC_SELECT = 0x00, IOAPIC_WINDOW = 0x10, IOAPIC_REDIRECTION = 0x10, IOAPIC_MASKED = 1 << 16 };
+enum {
+	IOAPIC_SELECT = 0x00,
+	IOAPIC_WINDOW = 0x10,
+	IOAPIC_REDIRECTION = 0x10,
+	IOAPIC_MASKED = 1 << 16,
+	IOAPIC_LEVEL = 1 << 15
+};
 
 static void pic_init(void)
 {
@@ -36,18 +42,27 @@ static void pic_mask(unsigned irq, bool masked)
 	outb(port, masked ? mask | bit : mask & (uint8_t)~bit);
 }
 
-static uint64_t ioapic_base(void)
+/* The IOAPIC with this GSI: the one with the highest base that is not above it. */
+static uint64_t ioapic_of(unsigned gsi, unsigned *ret_first)
 {
-	uint64_t e = madt_next(0, MADT_IOAPIC);
+	uint64_t addr = 0xfec00000;
 
-	return e ? peek32(e + 4) : 0xfec00000;
+	*ret_first = 0;
+	for (uint64_t e = 0; (e = madt_next(e, MADT_IOAPIC));)
+		if (peek32(e + 8) <= gsi && peek32(e + 8) >= *ret_first) {
+			*ret_first = peek32(e + 8);
+			addr = peek32(e + 4);
+		}
+	return addr;
 }
 
-static void ioapic_write(uint32_t reg, uint32_t v)
+/* One half of a redirection entry: 0 the low, 1 the high. */
+static void ioapic_redirect(unsigned gsi, unsigned half, uint32_t v)
 {
-	uint64_t base = ioapic_base();
+	unsigned first;
+	uint64_t base = ioapic_of(gsi, &first);
 
-	mmio_write32(base + IOAPIC_SELECT, reg);
+	mmio_write32(base + IOAPIC_SELECT, IOAPIC_REDIRECTION + 2 * (gsi - first) + half);
 	mmio_write32(base + IOAPIC_WINDOW, v);
 }
 
@@ -76,8 +91,8 @@ void irq_attach(unsigned irq, enum irq_via via, trap_fn *fn)
 		pic_mask(irq, false);
 	} else {
 		trap_set((uint8_t)(VECTOR_IOAPIC + irq), fn);
-		ioapic_write(IOAPIC_REDIRECTION + 2 * gsi + 1, lapic_id() << 24);
-		ioapic_write(IOAPIC_REDIRECTION + 2 * gsi, low);
+		ioapic_redirect(gsi, 1, lapic_id() << 24);
+		ioapic_redirect(gsi, 0, low);
 	}
 }
 
@@ -88,7 +103,7 @@ void irq_detach(unsigned irq, enum irq_via via)
 	if (via == IRQ_VIA_PIC)
 		pic_mask(irq, true);
 	else
-		ioapic_write(IOAPIC_REDIRECTION + 2 * irq_to_gsi(irq, &flags), IOAPIC_MASKED);
+		ioapic_redirect(irq_to_gsi(irq, &flags), 0, IOAPIC_MASKED);
 }
 
 void irq_ack(unsigned irq, enum irq_via via)
@@ -100,4 +115,15 @@ void irq_ack(unsigned irq, enum irq_via via)
 	if (irq >= 8)
 		outb(PIC2, 0x20);
 	outb(PIC1, 0x20);
+}
+
+void irq_attach_level(unsigned gsi, uint8_t vector)
+{
+	ioapic_redirect(gsi, 1, lapic_id() << 24);
+	ioapic_redirect(gsi, 0, vector | (uint32_t)IOAPIC_LEVEL);
+}
+
+void irq_detach_level(unsigned gsi)
+{
+	ioapic_redirect(gsi, 0, IOAPIC_MASKED);
 }

@@ -8,9 +8,21 @@
 #include "err.h"
 #include "gmem.h"
 #include "loader/loader.h"
+#include "virtio/blk.h"
 #include "vm.h"
 
 struct board;
+
+enum board_transport {
+	BOARD_TRANSPORT_PCI,
+	BOARD_TRANSPORT_MMIO,
+};
+
+struct board_disk {
+	struct block *block; /* borrowed */
+	struct loop *loop;   /* the block's */
+	struct virtio_blk_init init;
+};
 
 struct board_config {
 	const struct image *kernel;
@@ -22,10 +34,16 @@ struct board_config {
 	unsigned cpu_count;
 	struct chr *serial;   /* COM1; borrowed */
 	struct chr *debugcon; /* debug console; borrowed */
+	enum board_transport transport;
+	const struct board_disk *disks;
+	unsigned disk_count;
 };
 
 /* The most vCPUs that a board takes. */
 unsigned board_max_cpus(void);
+
+/* The most virtio devices. */
+unsigned board_max_virtio_devices(enum board_transport transport);
 
 /* RAM regions for this much memory, around the hole that devices need. 0, or -EINVAL with a sentence. [setup] */
 int board_memory_layout(uint64_t memory_bytes, struct gmem_region *ret_regions, unsigned *ret_count, struct err *err);
@@ -33,5 +51,8 @@ int board_memory_layout(uint64_t memory_bytes, struct gmem_region *ret_regions, 
 /* Put the devices on the VM's buses, make its vCPUs, load the kernel. NULL with `err` set. [setup] */
 struct board *board_new(const struct board_config *config, struct vm *vm, struct err *err);
 void board_free(struct board *board); /* the VM is stopped */
+
+/* The device of config->disks[index]. */
+struct virtio_device *board_get_disk(struct board *board, unsigned index);
 
 void board_press_power_button(struct board *board);

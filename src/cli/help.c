@@ -3,11 +3,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "cli/disk_option.h"
 #include "cli/escape.h"
 #include "cli/exit_status.h"
 #include "cli/suggest.h"
 
-enum { LABEL_COLUMN = 24, KEYS_COLUMN = 16, STATUS_COLUMN = 8 };
+enum { LABEL_COLUMN = 24, SETTING_COLUMN = 18, KEYS_COLUMN = 16, STATUS_COLUMN = 8 };
 
 static void print_overview(FILE *out)
 {
@@ -26,6 +27,7 @@ static void print_overview(FILE *out)
 	      "\n"
 	      "Topics:\n"
 	      "  run            every option of vmlet run\n"
+	      "  disk           what --disk takes\n"
 	      "  keys           what Ctrl-A does\n"
 	      "  exit-status    what the exit status of vmlet run tells\n"
 	      "  kernels        which kernels can be started\n",
@@ -57,7 +59,26 @@ static void print_run(FILE *out)
 			print_option(out, spec);
 	fputs("\n"
 	      "--kernel is required. Of an option given twice the last counts, except that\n"
-	      "--initrd, --cmdline and --cpu-features add up.\n",
+	      "--initrd, --disk, --cmdline and --cpu-features add up.\n",
+	      out);
+}
+
+static void print_disk(FILE *out)
+{
+	fputs("  vmlet run -k vmlinuz -i initrd.img -d root.img -p root=/dev/vda\n"
+	      "  vmlet run -k vmlinuz -d base.img,overlay -d nbd=unix:/run/nbd.sock,ro\n"
+	      "\n"
+	      "--disk PATH[,setting]...     a raw image or a block device\n"
+	      "--disk nbd=ADDR[,setting]... an NBD server; ADDR is unix:SOCKET[:EXPORT] or\n"
+	      "                             HOST:PORT[:EXPORT]\n"
+	      "\n",
+	      out);
+	for (const struct disk_setting *setting = disk_settings; setting->name; setting++)
+		fprintf(out, "  %-*s %s\n", SETTING_COLUMN, setting->label, setting->help);
+	fputs("\n"
+	      "A comma inside a path or a value is written twice. The first disk is /dev/vda in\n"
+	      "Linux. An image's format is never guessed: qcow2 and others are served by NBD,\n"
+	      "for example with 'qemu-nbd --socket=/run/nbd.sock image.qcow2'.\n",
 	      out);
 }
 
@@ -116,9 +137,7 @@ static const struct {
 	const char *name;
 	void (*print)(FILE *out);
 } topics[] = {
-	{"run", print_run},
-	{"keys", print_keys},
-	{"exit-status", print_exit_status},
+	{"run", print_run},         {"disk", print_disk}, {"keys", print_keys}, {"exit-status", print_exit_status},
 	{"kernels", print_kernels},
 };
 
@@ -136,7 +155,7 @@ static int fail_unknown_topic(const char *topic, struct cli_error *error)
 			 suggest.best);
 	else
 		snprintf(error->text, sizeof(error->text),
-			 "no help about '%.80s'; there are run, keys, exit-status and kernels", topic);
+			 "no help about '%.80s'; there are run, disk, keys, exit-status and kernels", topic);
 	return -EINVAL;
 }
 

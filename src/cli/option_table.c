@@ -5,7 +5,7 @@
 #include "cli/options.h"
 #include "cli/values.h"
 
-enum { CPUS_MAX = 254, MEMORY_MIN_BYTES = 2 << 20, MEMORY_STEP_BYTES = 4096 };
+enum { CPUS_MAX = 254, IOTHREADS_MAX = 16, MEMORY_MIN_BYTES = 2 << 20, MEMORY_STEP_BYTES = 4096 };
 
 static int apply_path(const char **path, const char *value)
 {
@@ -20,17 +20,53 @@ static int apply_kernel(struct options *options, const char *value)
 	return apply_path(&options->kernel, value);
 }
 
-static int apply_initrd(struct options *options, const char *value)
+static int apply_to_list(const char ***list, size_t *count, const char *value)
 {
 	const char **grown;
 
 	if (*value == '\0')
 		return -EINVAL;
-	grown = realloc(options->initrds, (options->initrd_count + 1) * sizeof(*grown));
+	grown = realloc(*list, (*count + 1) * sizeof(*grown));
 	if (!grown)
 		return -ENOMEM;
-	grown[options->initrd_count++] = value;
-	options->initrds = grown;
+	grown[(*count)++] = value;
+	*list = grown;
+	return 0;
+}
+
+static int apply_initrd(struct options *options, const char *value)
+{
+	return apply_to_list(&options->initrds, &options->initrd_count, value);
+}
+
+/* What they say is looked at when all of them are known. */
+static int apply_disk(struct options *options, const char *value)
+{
+	return apply_to_list(&options->disk_values, &options->disk_count, value);
+}
+
+static int apply_transport(struct options *options, const char *value)
+{
+	static const struct value_choice choices[] = {
+		{"pci", VMLET_TRANSPORT_PCI},
+		{"mmio", VMLET_TRANSPORT_MMIO},
+		{NULL, 0},
+	};
+	int transport;
+
+	if (value_choice(value, choices, &transport) < 0)
+		return -EINVAL;
+	options->transport = (enum vmlet_transport)transport;
+	return 0;
+}
+
+static int apply_iothreads(struct options *options, const char *value)
+{
+	uint64_t iothreads;
+
+	if (value_number(value, 0, IOTHREADS_MAX, &iothreads) < 0)
+		return -EINVAL;
+	options->iothreads = (unsigned)iothreads;
 	return 0;
 }
 
@@ -174,6 +210,8 @@ static int apply_help(struct options *options, const char *value)
 const struct option_spec options_table[] = {
 	{"kernel", 'k', "FILE", "the kernel: a bzImage (vmlinuz) or ELF file (vmlinux)", "a file", apply_kernel},
 	{"initrd", 'i', "FILE", "an initial RAM disk; several are concatenated", "a file", apply_initrd},
+	{"disk", 'd', "PATH[,...]", "a disk, up to 31 of them; see 'vmlet help disk'",
+	 "a path, or nbd=ADDRESS, and settings; see 'vmlet help disk'", apply_disk},
 	{"cmdline", 'p', "TEXT", "for the kernel's command line; several are joined", "text", apply_cmdline},
 	{"append", 0, "TEXT", NULL, "text", apply_cmdline},
 	{"memory", 'm', "SIZE", "512 or 512M, 2G, ...; default 256M",
@@ -185,6 +223,9 @@ const struct option_spec options_table[] = {
 	 "stdio, null, pty, file=PATH or unix=PATH", apply_serial},
 	{"debugcon", 0, "WHERE", "ports 0xe9, 0x402: null (default), stderr, file=PATH",
 	 "null, stderr, file=PATH or unix=PATH", apply_debugcon},
+	{"transport", 0, "HOW", "how disks are attached: pci (default) or mmio", "pci or mmio", apply_transport},
+	{"iothreads", 0, "N", "0 to 16 threads that serve the disks; default 0", "a number from 0 to 16",
+	 apply_iothreads},
 	{"boot", 0, "HOW", "auto, linux64 or pvh; default auto", "auto, linux64 or pvh", apply_boot},
 	{"on-reboot", 0, "WHAT", "exit or restart; default exit", "exit or restart", apply_on_reboot},
 	{"log-level", 0, "LEVEL", "error, warn, info or debug; default warn", "error, warn, info or debug",

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/disk_option.h"
 #include "cli/suggest.h"
 #include "cli/values.h"
 
@@ -152,15 +153,17 @@ static int parse_run_argument(struct parser *parser)
 
 static int parse_run(struct parser *parser)
 {
+	struct options *options = parser->options;
+
 	while (parser->at < parser->argc) {
 		int r = parse_run_argument(parser);
 
-		if (r < 0 || parser->options->command == COMMAND_HELP)
+		if (r < 0 || options->command == COMMAND_HELP)
 			return r;
 	}
-	if (!parser->options->kernel)
+	if (!options->kernel)
 		return fail(parser, -EINVAL, "run needs a kernel: give --kernel FILE");
-	return 0;
+	return disk_options_parse(options->disk_values, options->disk_count, &options->disks, parser->error);
 }
 
 static int parse_no_more(struct parser *parser, const char *command)
@@ -240,6 +243,8 @@ int options_parse(struct options *options, int argc, const char *const *argv, st
 void options_free(struct options *options)
 {
 	free(options->initrds);
+	disk_options_free(options->disks, options->disk_count);
+	free(options->disk_values);
 	free(options->cmdline);
 	free(options->cpu_features);
 	*options = (struct options){0};

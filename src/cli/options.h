@@ -17,6 +17,8 @@ enum command {
 	COMMAND_HELP,
 };
 
+struct disk_option;
+
 /* Strings are borrowed from argv unless they are said to be allocated. */
 struct options {
 	enum command command;
@@ -25,6 +27,11 @@ struct options {
 	const char *kernel;
 	const char **initrds; /* allocated array, in the order given */
 	size_t initrd_count;
+	const char **disk_values; /* allocated array: what --disk was given, in order */
+	size_t disk_count;
+	struct disk_option *disks; /* the same, parsed (cli/disk_option.h); allocated, NULL when there are none */
+	enum vmlet_transport transport;
+	unsigned iothreads;
 	char *cmdline;         /* allocated; NULL: none */
 	uint64_t memory_bytes; /* 0: the library's default */
 	unsigned cpus;         /* 0: the library's default */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/disk_option.h"
 #include "cli/escape.h"
 #include "cli/exit_status.h"
 #include "cli/help.h"
@@ -79,6 +80,46 @@ static void fill_stdio(struct session *session, struct vmlet_serial *serial)
 	}
 }
 
+static void fill_disk(const struct disk_option *option, struct vmlet_disk *disk)
+{
+	vmlet_disk_init(disk);
+	disk->kind = option->kind;
+	disk->path = option->path;
+	if (option->id)
+		disk->id = option->id;
+	disk->serial = option->serial;
+	disk->read_only = option->read_only;
+	disk->direct = option->direct;
+	disk->overlay = option->overlay;
+	disk->overlay_path = option->overlay_path;
+	disk->cache = option->cache;
+	if (option->queues != 0)
+		disk->queues = option->queues;
+	disk->packed = option->packed;
+	disk->iops = option->iops;
+	disk->iops_burst = option->iops_burst;
+	disk->bandwidth_bytes = option->bandwidth_bytes;
+	disk->bandwidth_burst_bytes = option->bandwidth_burst_bytes;
+}
+
+/* vmlet_new copies what it is given, so this need not live longer. */
+struct disk_list {
+	struct vmlet_disk disks[DISKS_MAX];
+	const struct vmlet_disk *pointers[DISKS_MAX];
+};
+
+static void fill_disks(const struct options *options, struct disk_list *list, struct vmlet_config *config)
+{
+	for (size_t i = 0; i < options->disk_count; i++) {
+		fill_disk(&options->disks[i], &list->disks[i]);
+		list->pointers[i] = &list->disks[i];
+	}
+	config->disks = list->pointers;
+	config->disk_count = options->disk_count;
+	config->transport = options->transport;
+	config->iothreads = options->iothreads;
+}
+
 static void fill_config(struct session *session, struct vmlet_config *config)
 {
 	const struct options *options = session->options;
@@ -118,8 +159,10 @@ static int start(struct session *session)
 {
 	struct vmlet_error error = {0};
 	struct vmlet_config config;
+	struct disk_list disks;
 
 	fill_config(session, &config);
+	fill_disks(session->options, &disks, &config);
 	session->vm = vmlet_new(&config, &error);
 	if (!session->vm)
 		return fail(&error);

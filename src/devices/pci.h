@@ -4,7 +4,8 @@
  * A device embeds `struct pci_function` and says what it is: ids, BARs, capabilities. This module decodes configuration
  * accesses, maps the BARs onto the bus as the guest moves them, and keeps the MSI-X table. The rest of a BAR comes to
  * the device's own bar_read and bar_write. All of it runs under the one lock of the embedded `struct device`; lock
- * order: the host bridge's (configuration accesses), the function's, the bus's.
+ * order: the host bridge's (configuration accesses), the function's, the bus's (and, apart from it, the host bridge's
+ * for interrupt lines).
  */
 #pragma once
 
@@ -45,7 +46,7 @@ struct pci_ids {
 	uint8_t revision;
 };
 
-/* Where the machine's wires end. Set by pci_host_add. */
+/* Where the machine's wires end. Set by pci_plug. */
 struct pci_wires {
 	struct bus *mmio; /* BARs are mapped here; NULL: not plugged in */
 	struct irq_line intx;
@@ -91,6 +92,7 @@ struct pci_function {
 	struct pci_bar bars[PCI_BARS];
 	struct pci_msix msix;
 	bool intx_level; /* what the function asserts, before Interrupt Disable */
+	bool intx_line;  /* what the wire was last told */
 	struct pci_doorbell doorbells[PCI_DOORBELLS_MAX];
 	unsigned doorbell_count;
 };
@@ -119,7 +121,10 @@ void pci_add_intx(struct pci_function *pci);
 
 bool pci_msix_is_enabled(const struct pci_function *pci);
 
-/* Send a vector's message, or leave it pending while it (or the function) is masked. Out of range: ignored. */
+/*
+ * Send a vector's message, or leave it pending while it (or the function) is masked; pending bits outlive MSI-X's being
+ * disabled. Out of range, or MSI-X disabled: ignored. Bus Master is not asked: the bit is the guest's to set, no more.
+ */
 void pci_msix_raise(struct pci_function *pci, unsigned vector);
 
 /* The level that the function wants on INTA#. MSI-X enabled keeps the line down. */
@@ -127,7 +132,10 @@ void pci_set_intx(struct pci_function *pci, bool level);
 
 /* --- doorbells; the function's lock is held [any] ------------------------------------------------------------ */
 
-/* A register in a BAR whose writes (of any size) count up `eventfd`. Speed only: bar_write must do the same. */
+/*
+ * A register in a BAR whose writes (of any size) count up `eventfd`. Speed only: bar_write must do the same, and more
+ * than PCI_DOORBELLS_MAX are ignored.
+ */
 void pci_add_doorbell(struct pci_function *pci, unsigned bar, uint32_t offset, int eventfd);
 void pci_remove_doorbells(struct pci_function *pci);
 
@@ -136,3 +144,10 @@ void pci_remove_doorbells(struct pci_function *pci);
 /* size 1, 2 or 4, naturally aligned, inside PCI_CONFIG_SIZE. */
 uint32_t pci_config_read(struct pci_function *pci, unsigned offset, unsigned size_bytes);
 void pci_config_write(struct pci_function *pci, unsigned offset, unsigned size_bytes, uint32_t value);
+
+/* Connect the function, and take it off the bus and its line down. Unplugging twice does nothing. [setup] */
+void pci_plug(struct pci_function *pci, const struct pci_wires *wires);
+void pci_unplug(struct pci_function *pci);
+
+/* Another function's BARs may have moved: try again to map those of this one for which there was no room. [vcpu] */
+void pci_retry_bars(struct pci_function *pci);

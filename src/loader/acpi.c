@@ -1,9 +1,10 @@
 #include "loader/acpi.h"
 
 #include <errno.h>
+#include <string.h>
 
-#include "loader/acpi_aml.h"
 #include "loader/acpi_buf.h"
+#include "loader/acpi_dsdt.h"
 #include "util.h"
 
 /* ACPI 6.4, table 5.9 "Fixed ACPI Description Table Fixed Feature Flags". */
@@ -47,9 +48,10 @@ enum madt_bits {
 };
 
 enum { NMI_LINT = 1 };
+enum { ISA_IRQS = 16, IOAPIC_PINS = 24 };
 enum { RTC_CENTURY_INDEX = 0x32 };
-enum { PM1_EVENT_BYTES = 4, PM1_CONTROL_BYTES = 2, PM_TIMER_BYTES = 4 };
 enum { RSDP_SIZE_BYTES = 36, RSDP_V1_SIZE_BYTES = 20, FACS_SIZE_BYTES = 64, FADT_SIZE_BYTES = 276 };
+enum { TABLES_MAX = 3 }; /* that the XSDT lists */
 enum { HEADER_LENGTH_OFFSET = 4, HEADER_CHECKSUM_OFFSET = 9, TABLE_ALIGN = 16 };
 
 static const char oem_id[6] = "VMLET ";
@@ -110,109 +112,11 @@ static void put_gas_io(struct acpi_buf *buf, uint16_t port, unsigned bytes, enum
 	acpi_put_u64(buf, port);
 }
 
-/* An _STA of "present, enabled, shown, working" is the default, so no device has one. */
-static size_t open_device(struct acpi_buf *aml, const char *name, const char *eisaid)
-{
-	size_t opened = aml_open_device(aml, name);
-
-	aml_name_eisaid(aml, "_HID", eisaid);
-	return opened;
-}
-
-static void put_com1(struct acpi_buf *aml, const struct acpi_config *config)
-{
-	struct aml_resources resources;
-	size_t device = open_device(aml, "COM1", "PNP0501");
-
-	aml_resources_init(&resources);
-	aml_resources_add_io(&resources, config->com1_port, 8);
-	aml_resources_add_irq(&resources, config->com1_irq);
-	aml_name_integer(aml, "_UID", 1);
-	aml_name_resources(aml, "_CRS", &resources);
-	aml_close(aml, device);
-}
-
-static void put_rtc(struct acpi_buf *aml, const struct acpi_config *config)
-{
-	struct aml_resources resources;
-	size_t device = open_device(aml, "RTC_", "PNP0B00");
-
-	aml_resources_init(&resources);
-	aml_resources_add_io(&resources, config->rtc_port, 2);
-	aml_resources_add_irq(&resources, config->rtc_irq);
-	aml_name_resources(aml, "_CRS", &resources);
-	aml_close(aml, device);
-}
-
-static void put_keyboard(struct acpi_buf *aml)
-{
-	struct aml_resources resources;
-	size_t device = open_device(aml, "KBD_", "PNP0303");
-
-	aml_resources_init(&resources);
-	aml_resources_add_io(&resources, 0x60, 1);
-	aml_resources_add_io(&resources, 0x64, 1);
-	aml_resources_add_irq(&resources, 1);
-	aml_name_resources(aml, "_CRS", &resources);
-	aml_close(aml, device);
-}
-
-static void put_pvpanic(struct acpi_buf *aml, const struct acpi_config *config)
-{
-	struct aml_resources resources;
-	size_t device = aml_open_device(aml, "PEVT");
-
-	aml_resources_init(&resources);
-	aml_resources_add_io(&resources, config->pvpanic_port, 1);
-	aml_name_string(aml, "_HID", "QEMU0001");
-	aml_name_resources(aml, "_CRS", &resources);
-	aml_close(aml, device);
-}
-
-/* PNP0C02 "motherboard resources": ports that belong to the machine, so that no driver takes them. */
-static void put_motherboard(struct acpi_buf *aml, const struct acpi_config *config)
-{
-	struct aml_resources resources;
-	size_t device = open_device(aml, "MBRD", "PNP0C02");
-
-	aml_resources_init(&resources);
-	aml_resources_add_io(&resources, config->pm1_event_port, PM1_EVENT_BYTES);
-	aml_resources_add_io(&resources, config->pm1_control_port, PM1_CONTROL_BYTES);
-	aml_resources_add_io(&resources, config->pm_timer_port, PM_TIMER_BYTES);
-	for (unsigned i = 0; i < config->io_reserved_count; i++)
-		aml_resources_add_io(&resources, config->io_reserved[i].port, config->io_reserved[i].count);
-	aml_name_resources(aml, "_CRS", &resources);
-	aml_close(aml, device);
-}
-
-/*
- * No processor devices: the MADT is all that a guest needs to start its CPUs, and with them Linux would load
- * its ACPI idle driver, which has only HLT to offer and keeps cpuidle-haltpoll out.
- */
-static void put_devices(struct acpi_buf *aml, const struct acpi_config *config)
-{
-	size_t scope = aml_open_scope(aml, "_SB_");
-
-	if (config->com1_port != 0)
-		put_com1(aml, config);
-	if (config->rtc_port != 0)
-		put_rtc(aml, config);
-	if (config->i8042_keyboard)
-		put_keyboard(aml);
-	if (config->pvpanic_port != 0)
-		put_pvpanic(aml, config);
-	put_motherboard(aml, config);
-	aml_close(aml, scope);
-}
-
 static gpa_t put_dsdt(struct acpi *acpi)
 {
-	/* SLP_TYPa, SLP_TYPb, reserved, reserved (7.4.2). */
-	uint64_t s5[4] = {acpi->config->slp_typ_s5, acpi->config->slp_typ_s5, 0, 0};
 	size_t table = table_open(acpi, "DSDT", 2);
 
-	aml_name_package(&acpi->buf, "_S5_", s5, ARRAY_SIZE(s5));
-	put_devices(&acpi->buf, acpi->config);
+	acpi_dsdt_put(&acpi->buf, acpi->config);
 	return table_close(acpi, table);
 }
 
@@ -367,6 +271,21 @@ static gpa_t put_madt(struct acpi *acpi)
 	return table_close(acpi, table);
 }
 
+/* PCI Firmware 3.2, table 4-2 "MCFG Table to Support Enhanced Configuration Access". */
+static gpa_t put_mcfg(struct acpi *acpi)
+{
+	struct acpi_buf *buf = &acpi->buf;
+	size_t table = table_open(acpi, "MCFG", 1);
+
+	acpi_put_zeros(buf, 8);
+	acpi_put_u64(buf, acpi->config->pci_ecam_base);
+	acpi_put_u16(buf, 0);   /* segment */
+	acpi_put_u8(buf, 0);    /* first bus */
+	acpi_put_u8(buf, 0);    /* last bus */
+	acpi_put_zeros(buf, 4); /* reserved */
+	return table_close(acpi, table);
+}
+
 /* Root System Description Pointer (5.2.5.3): two checksums, the second over all of it. */
 static void fill_rsdp(uint8_t *rsdp, gpa_t xsdt)
 {
@@ -379,23 +298,77 @@ static void fill_rsdp(uint8_t *rsdp, gpa_t xsdt)
 	rsdp[32] = acpi_checksum(rsdp, RSDP_SIZE_BYTES);
 }
 
-/* A new table (an MCFG, say) is one more put_ function and one more entry here. */
+/* A new table is one more put_ function and one more entry here. */
 static void put_all(struct acpi *acpi)
 {
-	gpa_t tables[2];
+	gpa_t tables[TABLES_MAX];
+	size_t count = 0;
 	gpa_t facs, xsdt;
 	size_t table;
 
 	acpi_put_zeros(&acpi->buf, RSDP_SIZE_BYTES);
 	facs = put_facs(acpi);
-	tables[0] = put_fadt(acpi, facs, put_dsdt(acpi));
-	tables[1] = put_madt(acpi);
+	tables[count++] = put_fadt(acpi, facs, put_dsdt(acpi));
+	tables[count++] = put_madt(acpi);
+	if (acpi->config->pci_ecam_base != 0)
+		tables[count++] = put_mcfg(acpi);
 	table = table_open(acpi, "XSDT", 1);
-	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
+	for (size_t i = 0; i < count; i++)
 		acpi_put_u64(&acpi->buf, tables[i]);
 	xsdt = table_close(acpi, table);
 	if (acpi_buf_fits(&acpi->buf))
 		fill_rsdp(acpi->buf.data, xsdt);
+}
+
+static bool range_is_below(gpa_t base, uint64_t size_bytes, uint64_t end)
+{
+	return base <= end && size_bytes <= end - base;
+}
+
+static bool gsi_is_isa(const struct acpi_config *config, uint8_t gsi)
+{
+	return gsi < 3 || gsi == config->sci_irq || (config->com1_port != 0 && gsi == config->com1_irq) ||
+	       (config->rtc_port != 0 && gsi == config->rtc_irq);
+}
+
+static bool gsi_is_pci(const struct acpi_config *config, uint8_t gsi)
+{
+	return config->pci_ecam_base != 0 && memchr(config->pci_intx_gsi, gsi, ACPI_PCI_PINS);
+}
+
+static bool ranges_overlap(gpa_t a, uint64_t a_size_bytes, gpa_t b, uint64_t b_size_bytes)
+{
+	return a < b + b_size_bytes && b < a + a_size_bytes;
+}
+
+static bool pci_is_valid(const struct acpi_config *config)
+{
+	if (config->pci_ecam_base == 0)
+		return true;
+	for (unsigned i = 0; i < ACPI_PCI_PINS; i++)
+		if (config->pci_intx_gsi[i] >= ISA_IRQS || gsi_is_isa(config, config->pci_intx_gsi[i]))
+			return false;
+	return config->pci_ecam_base % ACPI_PCI_ECAM_SIZE == 0 &&
+	       range_is_below(config->pci_ecam_base, ACPI_PCI_ECAM_SIZE, GIB(4)) &&
+	       range_is_below(config->pci_window32_base, config->pci_window32_size_bytes, GIB(4)) &&
+	       range_is_below(config->pci_window64_base, config->pci_window64_size_bytes, UINT64_MAX) &&
+	       !ranges_overlap(config->pci_ecam_base, ACPI_PCI_ECAM_SIZE, config->pci_window32_base,
+			       config->pci_window32_size_bytes);
+}
+
+static bool virtio_mmio_is_valid(const struct acpi_config *config)
+{
+	if (config->virtio_mmio_count > ACPI_VIRTIO_MMIO_MAX)
+		return false;
+	for (unsigned i = 0; i < config->virtio_mmio_count; i++) {
+		uint8_t gsi = config->virtio_mmio_gsi[i];
+
+		if (gsi >= IOAPIC_PINS || gsi_is_isa(config, gsi) || gsi_is_pci(config, gsi))
+			return false;
+	}
+	return config->virtio_mmio_base % ACPI_VIRTIO_MMIO_SIZE == 0 &&
+	       range_is_below(config->virtio_mmio_base, (uint64_t)config->virtio_mmio_count * ACPI_VIRTIO_MMIO_SIZE,
+			      GIB(4));
 }
 
 static bool config_is_valid(const struct acpi_config *config)
@@ -404,9 +377,10 @@ static bool config_is_valid(const struct acpi_config *config)
 		if (i >= ACPI_IO_RESERVED_MAX || config->io_reserved[i].count == 0)
 			return false;
 	return config->cpus >= 1 && config->cpus <= ACPI_CPUS_MAX && config->lapic_base <= UINT32_MAX &&
-	       config->ioapic_base <= UINT32_MAX && config->sci_irq >= 3 && config->sci_irq < 16 &&
+	       config->ioapic_base <= UINT32_MAX && config->sci_irq >= 3 && config->sci_irq < ISA_IRQS &&
 	       config->slp_typ_s5 < 8 && config->pm1_event_port != 0 && config->pm1_control_port != 0 &&
-	       config->pm_timer_port != 0 && config->com1_irq < 16 && config->rtc_irq < 16;
+	       config->pm_timer_port != 0 && config->com1_irq < ISA_IRQS && config->rtc_irq < ISA_IRQS &&
+	       pci_is_valid(config) && virtio_mmio_is_valid(config);
 }
 
 int acpi_render(const struct acpi_config *config, gpa_t base, uint8_t *blob, size_t size_bytes, size_t *ret_size_bytes)

@@ -1,9 +1,9 @@
 /*
  * The ACPI tables of a machine: numbers in, bytes out.
  *
- * One blob holds RSDP, FACS, DSDT, FADT, MADT and XSDT, with the addresses in it right for a blob that the
- * caller writes to guest address `base`. The RSDP is its first byte, so `base` is what a boot protocol is given;
- * a base inside 0xE0000..0xFFFFF lets a guest find it by scanning too.
+ * One blob holds RSDP, FACS, DSDT, FADT, MADT, MCFG if there is PCI, and XSDT, with the addresses in it right for a
+ * blob that the caller writes to guest address `base`. The RSDP is its first byte, so `base` is what a boot protocol is
+ * given; a base inside 0xE0000..0xFFFFF lets a guest find it by scanning too.
  *
  * The tables describe fixed ACPI hardware that is in ACPI mode from the start (no SMI command port), so the
  * PM1 control register must read with SCI_EN set. They promise: a power button and a PM timer of 32 bits in the
@@ -20,7 +20,11 @@
 enum {
 	ACPI_CPUS_MAX = 254, /* APIC ids 0 to 253; 255 is broadcast */
 	ACPI_IO_RESERVED_MAX = 8,
-	ACPI_BLOB_SIZE_MAX = 16384, /* enough for every configuration */
+	ACPI_PCI_PINS = 4,
+	ACPI_PCI_ECAM_SIZE = 0x100000, /* of the one bus */
+	ACPI_VIRTIO_MMIO_MAX = 31,
+	ACPI_VIRTIO_MMIO_SIZE = 0x1000, /* of one device, and so the way to the next */
+	ACPI_BLOB_SIZE_MAX = 16384,     /* enough for every configuration */
 };
 
 struct acpi_io_range {
@@ -53,6 +57,23 @@ struct acpi_config {
 	/* More ports that no driver may take, such as debug-exit; the PM registers are always among them. */
 	struct acpi_io_range io_reserved[ACPI_IO_RESERVED_MAX];
 	unsigned io_reserved_count;
+
+	/*
+	 * PCI: segment 0, bus 0, a host bridge in slot 0 (PCI Firmware 3.2, 4.1; _PRT is ACPI 6.4, 6.2.13). INTA# of
+	 * slot s is wired to pci_intx_gsi[s % 4], INTB# to the next, and so on; level triggered, active low. These
+	 * GSIs, 3 to 15, may be equal, but no ISA device and not the SCI uses them.
+	 */
+	gpa_t pci_ecam_base; /* its configuration space, at a multiple of 1 MiB below 4 GiB; 0: no PCI */
+	gpa_t pci_window32_base;
+	uint64_t pci_window32_size_bytes; /* below 4 GiB, beside ECAM; 0: no such window */
+	gpa_t pci_window64_base;
+	uint64_t pci_window64_size_bytes; /* 0: no such window */
+	uint8_t pci_intx_gsi[ACPI_PCI_PINS];
+
+	/* virtio-mmio devices, one behind the other, below 4 GiB; each level triggered, active high. */
+	gpa_t virtio_mmio_base; /* a multiple of 4 KiB */
+	unsigned virtio_mmio_count;
+	uint8_t virtio_mmio_gsi[ACPI_VIRTIO_MMIO_MAX]; /* 3 to 23, not PCI's; may be shared */
 };
 
 /*

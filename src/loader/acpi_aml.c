@@ -27,6 +27,36 @@ enum aml_resource {
 	AML_RESOURCE_END_TAG = 15 << 3 | 1,
 };
 
+/* 6.4.3 "Large Resource Data Type". */
+enum aml_large_resource {
+	AML_RESOURCE_MEMORY32_FIXED = 0x86,
+	AML_RESOURCE_DWORD_SPACE = 0x87,
+	AML_RESOURCE_WORD_SPACE = 0x88,
+	AML_RESOURCE_INTERRUPT = 0x89,
+	AML_RESOURCE_QWORD_SPACE = 0x8a,
+};
+
+enum aml_large_length {
+	AML_LENGTH_INTERRUPT = 6,
+	AML_LENGTH_MEMORY32_FIXED = 9,
+	AML_LENGTH_WORD_SPACE = 13,
+	AML_LENGTH_DWORD_SPACE = 23,
+	AML_LENGTH_QWORD_SPACE = 43,
+};
+
+/* 6.4.3.5 "Address Space Resource Descriptors". */
+enum aml_space { AML_SPACE_MEMORY = 0, AML_SPACE_IO = 1, AML_SPACE_BUS_NUMBERS = 2 };
+enum aml_space_flags {
+	AML_SPACE_MIN_FIXED = 1 << 2, /* bit 0 clear: produced, for the devices behind the bridge */
+	AML_SPACE_MAX_FIXED = 1 << 3,
+	AML_SPACE_READ_WRITE = 1 << 0, /* memory; the bits for caching clear: not cacheable */
+	AML_SPACE_ENTIRE_RANGE = 3,    /* I/O: the ISA ports too */
+};
+
+/* 6.4.3.6 "Extended Interrupt Descriptor"; the other bits clear: level triggered, active high. */
+enum aml_interrupt_flags { AML_INTERRUPT_CONSUMER = 1 << 0, AML_INTERRUPT_SHARED = 1 << 3 };
+
+enum { AML_MEMORY_READ_WRITE = 1 };
 enum { AML_IO_DECODE_16 = 1 };
 
 static void aml_put_segment(struct acpi_buf *aml, const char *name)
@@ -35,7 +65,7 @@ static void aml_put_segment(struct acpi_buf *aml, const char *name)
 	acpi_put_bytes(aml, name, 4);
 }
 
-static void aml_put_integer(struct acpi_buf *aml, uint64_t value)
+void aml_put_integer(struct acpi_buf *aml, uint64_t value)
 {
 	if (value <= 1) {
 		acpi_put_u8(aml, value == 0 ? AML_ZERO_OP : AML_ONE_OP);
@@ -101,12 +131,8 @@ void aml_name_eisaid(struct acpi_buf *aml, const char *name, const char *id)
 
 void aml_name_package(struct acpi_buf *aml, const char *name, const uint64_t *integers, uint8_t count)
 {
-	size_t opened;
+	size_t opened = aml_open_name_package(aml, name, count);
 
-	aml_put_name(aml, name);
-	acpi_put_u8(aml, AML_PACKAGE_OP);
-	opened = aml->used;
-	acpi_put_u8(aml, count);
 	for (unsigned i = 0; i < count; i++)
 		aml_put_integer(aml, integers[i]);
 	aml_close(aml, opened);
@@ -131,6 +157,22 @@ size_t aml_open_device(struct acpi_buf *aml, const char *name)
 	opened = aml->used;
 	aml_put_segment(aml, name);
 	return opened;
+}
+
+size_t aml_open_package(struct acpi_buf *aml, uint8_t count)
+{
+	size_t opened;
+
+	acpi_put_u8(aml, AML_PACKAGE_OP);
+	opened = aml->used;
+	acpi_put_u8(aml, count);
+	return opened;
+}
+
+size_t aml_open_name_package(struct acpi_buf *aml, const char *name, uint8_t count)
+{
+	aml_put_name(aml, name);
+	return aml_open_package(aml, count);
 }
 
 /*
@@ -175,6 +217,89 @@ void aml_resources_add_irq(struct aml_resources *resources, uint8_t irq)
 	assert(irq < 16);
 	acpi_put_u8(&resources->buf, AML_RESOURCE_IRQ_NO_FLAGS);
 	acpi_put_u16(&resources->buf, (uint16_t)(1 << irq));
+}
+
+static struct acpi_buf *open_large(struct aml_resources *resources, enum aml_large_resource type,
+				   enum aml_large_length length)
+{
+	acpi_put_u8(&resources->buf, (uint8_t)type);
+	acpi_put_u16(&resources->buf, (uint16_t)length);
+	return &resources->buf;
+}
+
+void aml_resources_add_interrupt(struct aml_resources *resources, uint32_t gsi, bool is_shared)
+{
+	struct acpi_buf *buf = open_large(resources, AML_RESOURCE_INTERRUPT, AML_LENGTH_INTERRUPT);
+
+	acpi_put_u8(buf, is_shared ? AML_INTERRUPT_CONSUMER | AML_INTERRUPT_SHARED : AML_INTERRUPT_CONSUMER);
+	acpi_put_u8(buf, 1); /* one interrupt */
+	acpi_put_u32(buf, gsi);
+}
+
+void aml_resources_add_memory32(struct aml_resources *resources, uint32_t base, uint32_t size_bytes)
+{
+	struct acpi_buf *buf = open_large(resources, AML_RESOURCE_MEMORY32_FIXED, AML_LENGTH_MEMORY32_FIXED);
+
+	acpi_put_u8(buf, AML_MEMORY_READ_WRITE);
+	acpi_put_u32(buf, base);
+	acpi_put_u32(buf, size_bytes);
+}
+
+static void put_space(struct acpi_buf *buf, enum aml_space space, uint8_t type_flags)
+{
+	acpi_put_u8(buf, (uint8_t)space);
+	acpi_put_u8(buf, AML_SPACE_MIN_FIXED | AML_SPACE_MAX_FIXED);
+	acpi_put_u8(buf, type_flags);
+}
+
+static void add_word_space(struct aml_resources *resources, enum aml_space space, uint8_t type_flags, uint16_t first,
+			   uint16_t last)
+{
+	struct acpi_buf *buf = open_large(resources, AML_RESOURCE_WORD_SPACE, AML_LENGTH_WORD_SPACE);
+
+	assert(first <= last && last - first < UINT16_MAX);
+	put_space(buf, space, type_flags);
+	acpi_put_u16(buf, 0); /* granularity */
+	acpi_put_u16(buf, first);
+	acpi_put_u16(buf, last);
+	acpi_put_u16(buf, 0); /* translation */
+	acpi_put_u16(buf, (uint16_t)(last - first + 1));
+}
+
+void aml_resources_add_bus_numbers(struct aml_resources *resources, uint16_t first, uint16_t last)
+{
+	add_word_space(resources, AML_SPACE_BUS_NUMBERS, 0, first, last);
+}
+
+void aml_resources_add_io_window(struct aml_resources *resources, uint16_t first, uint16_t last)
+{
+	add_word_space(resources, AML_SPACE_IO, AML_SPACE_ENTIRE_RANGE, first, last);
+}
+
+void aml_resources_add_memory32_window(struct aml_resources *resources, uint32_t first, uint32_t last)
+{
+	struct acpi_buf *buf = open_large(resources, AML_RESOURCE_DWORD_SPACE, AML_LENGTH_DWORD_SPACE);
+
+	assert(first <= last && last - first < UINT32_MAX);
+	put_space(buf, AML_SPACE_MEMORY, AML_SPACE_READ_WRITE);
+	acpi_put_u32(buf, 0); /* granularity */
+	acpi_put_u32(buf, first);
+	acpi_put_u32(buf, last);
+	acpi_put_u32(buf, 0); /* translation */
+	acpi_put_u32(buf, last - first + 1);
+}
+
+void aml_resources_add_memory64_window(struct aml_resources *resources, uint64_t first, uint64_t last)
+{
+	struct acpi_buf *buf = open_large(resources, AML_RESOURCE_QWORD_SPACE, AML_LENGTH_QWORD_SPACE);
+
+	assert(first <= last && last - first < UINT64_MAX);
+	put_space(buf, AML_SPACE_MEMORY, AML_SPACE_READ_WRITE);
+	acpi_put_u64(buf, 0); /* granularity */
+	acpi_put_u64(buf, first);
+	acpi_put_u64(buf, last);
+	acpi_put_u64(buf, 0); /* translation */
+	acpi_put_u64(buf, last - first + 1);
 }
 
 void aml_name_resources(struct acpi_buf *aml, const char *name, const struct aml_resources *resources)

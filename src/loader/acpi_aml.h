@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,9 +24,17 @@ void aml_name_eisaid(struct acpi_buf *aml, const char *name, const char *id); /*
 /* Name (name, Package () { integers }); at most 255 of them. */
 void aml_name_package(struct acpi_buf *aml, const char *name, const uint64_t *integers, uint8_t count);
 
-/* Open a construct; give what it returns to aml_close. */
+/* An integer by itself, as an element of an open package. */
+void aml_put_integer(struct acpi_buf *aml, uint64_t value);
+
+/*
+ * Open a construct; give what it returns to aml_close. `count` is the number of elements that the caller will put into
+ * a package: integers, or packages opened with aml_open_package.
+ */
 size_t aml_open_scope(struct acpi_buf *aml, const char *name);
 size_t aml_open_device(struct acpi_buf *aml, const char *name);
+size_t aml_open_name_package(struct acpi_buf *aml, const char *name, uint8_t count);
+size_t aml_open_package(struct acpi_buf *aml, uint8_t count);
 void aml_close(struct acpi_buf *aml, size_t opened);
 
 /*
@@ -41,4 +50,16 @@ struct aml_resources {
 void aml_resources_init(struct aml_resources *resources);
 void aml_resources_add_io(struct aml_resources *resources, uint16_t port, uint8_t count);
 void aml_resources_add_irq(struct aml_resources *resources, uint8_t irq); /* 0 to 15; edge, active high */
+
+/* Interrupt: of a device that uses it, level triggered, active high. */
+void aml_resources_add_interrupt(struct aml_resources *resources, uint32_t gsi, bool is_shared);
+void aml_resources_add_memory32(struct aml_resources *resources, uint32_t base,
+				uint32_t size_bytes); /* Memory32Fixed */
+
+/* WordBusNumber, WordIO, DWordMemory, QWordMemory: what a bridge passes on. `last` is inclusive. */
+void aml_resources_add_bus_numbers(struct aml_resources *resources, uint16_t first, uint16_t last);
+void aml_resources_add_io_window(struct aml_resources *resources, uint16_t first, uint16_t last);
+void aml_resources_add_memory32_window(struct aml_resources *resources, uint32_t first, uint32_t last);
+void aml_resources_add_memory64_window(struct aml_resources *resources, uint64_t first, uint64_t last);
+
 void aml_name_resources(struct acpi_buf *aml, const char *name, const struct aml_resources *resources);

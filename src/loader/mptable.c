@@ -1,7 +1,7 @@
 #include "loader/mptable.h"
 
 #include <errno.h>
-#include <stdbool.h>
+#include <string.h>
 
 #include "loader/acpi_buf.h"
 #include "util.h"
@@ -38,11 +38,12 @@ enum interrupt_type { INTERRUPT_INT = 0, INTERRUPT_NMI = 1, INTERRUPT_EXTINT = 3
 enum interrupt_flags {
 	AS_THE_BUS = 0,
 	ACTIVE_HIGH = 1 << 0,
+	ACTIVE_LOW = 3 << 0,
 	LEVEL = 3 << 2,
 };
 
 enum { LAPIC_VERSION = 0x14, IOAPIC_VERSION = 0x11 }; /* as KVM's version registers read */
-enum { BUS_ISA = 0, ISA_IRQS = 16, IRQ_CASCADE = 2 };
+enum { ISA_IRQS = 16, IRQ_CASCADE = 2, PCI_SLOTS = 32 };
 enum { LINT_EXTINT = 0, LINT_NMI = 1, LAPIC_BOOT = 0, LAPIC_ALL = 0xff };
 
 /*
@@ -97,12 +98,25 @@ static void put_cpu(struct mptable *mptable, uint8_t apic_id)
 	acpi_put_zeros(buf, 8); /* reserved */
 }
 
-static void put_isa_bus(struct mptable *mptable)
+/* Linux looks for a PCI bus under its own number, so that one is 0; ids ascend from 0 (4.3.2). */
+static uint8_t isa_bus_id(const struct mptable_config *config)
+{
+	return config->has_pci ? 1 : 0;
+}
+
+static void put_bus(struct mptable *mptable, uint8_t id, const char type[6])
 {
 	struct acpi_buf *buf = open_entry(mptable, ENTRY_BUS);
 
-	acpi_put_u8(buf, BUS_ISA);
-	acpi_put_bytes(buf, "ISA   ", 6);
+	acpi_put_u8(buf, id);
+	acpi_put_bytes(buf, type, 6);
+}
+
+static void put_buses(struct mptable *mptable)
+{
+	if (mptable->config->has_pci)
+		put_bus(mptable, 0, "PCI   ");
+	put_bus(mptable, isa_bus_id(mptable->config), "ISA   ");
 }
 
 static void put_ioapic(struct mptable *mptable)
@@ -122,10 +136,42 @@ static void put_isa_irq(struct mptable *mptable, uint8_t irq)
 
 	acpi_put_u8(buf, INTERRUPT_INT);
 	acpi_put_u16(buf, irq == mptable->config->sci_irq ? ACTIVE_HIGH | LEVEL : AS_THE_BUS);
-	acpi_put_u8(buf, BUS_ISA);
+	acpi_put_u8(buf, isa_bus_id(mptable->config));
 	acpi_put_u8(buf, irq);
 	acpi_put_u8(buf, mptable->config->ioapic_id);
 	acpi_put_u8(buf, irq); /* the IOAPIC's input */
+}
+
+static bool gsi_is_pci(const struct mptable_config *config, unsigned gsi)
+{
+	return config->has_pci && memchr(config->pci_intx_gsi, (int)gsi, sizeof(config->pci_intx_gsi));
+}
+
+static void put_isa_irqs(struct mptable *mptable)
+{
+	for (unsigned irq = 0; irq < ISA_IRQS; irq++)
+		if (irq != IRQ_CASCADE && !gsi_is_pci(mptable->config, irq))
+			put_isa_irq(mptable, (uint8_t)irq);
+}
+
+/* D.3 "PCI interrupts": the slot is in bits 2 to 6 of the source bus IRQ, INTA# is pin 0. */
+static void put_pci_irq(struct mptable *mptable, unsigned slot)
+{
+	struct acpi_buf *buf = open_entry(mptable, ENTRY_IO_INTERRUPT);
+
+	acpi_put_u8(buf, INTERRUPT_INT);
+	acpi_put_u16(buf, ACTIVE_LOW | LEVEL);
+	acpi_put_u8(buf, 0); /* the PCI bus */
+	acpi_put_u8(buf, (uint8_t)(slot << 2));
+	acpi_put_u8(buf, mptable->config->ioapic_id);
+	acpi_put_u8(buf, mptable->config->pci_intx_gsi[slot % MPTABLE_PCI_PINS]);
+}
+
+/* Slot 0 is the host bridge, which interrupts nobody. */
+static void put_pci_irqs(struct mptable *mptable)
+{
+	for (unsigned slot = 1; mptable->config->has_pci && slot < PCI_SLOTS; slot++)
+		put_pci_irq(mptable, slot);
 }
 
 static void put_local_interrupt(struct mptable *mptable, enum interrupt_type type, uint8_t lapic_id, uint8_t lint)
@@ -134,7 +180,7 @@ static void put_local_interrupt(struct mptable *mptable, enum interrupt_type typ
 
 	acpi_put_u8(buf, (uint8_t)type);
 	acpi_put_u16(buf, AS_THE_BUS);
-	acpi_put_u8(buf, BUS_ISA);
+	acpi_put_u8(buf, isa_bus_id(mptable->config));
 	acpi_put_u8(buf, 0); /* IRQ */
 	acpi_put_u8(buf, lapic_id);
 	acpi_put_u8(buf, lint);
@@ -144,11 +190,10 @@ static void put_entries(struct mptable *mptable)
 {
 	for (unsigned i = 0; i < mptable->config->cpus; i++)
 		put_cpu(mptable, (uint8_t)i);
-	put_isa_bus(mptable);
+	put_buses(mptable);
 	put_ioapic(mptable);
-	for (unsigned irq = 0; irq < ISA_IRQS; irq++)
-		if (irq != IRQ_CASCADE)
-			put_isa_irq(mptable, (uint8_t)irq);
+	put_isa_irqs(mptable);
+	put_pci_irqs(mptable);
 	put_local_interrupt(mptable, INTERRUPT_EXTINT, LAPIC_BOOT, LINT_EXTINT);
 	put_local_interrupt(mptable, INTERRUPT_NMI, LAPIC_ALL, LINT_NMI);
 }
@@ -173,10 +218,22 @@ static void fill_pointer(uint8_t *pointer, gpa_t table)
 	pointer[POINTER_CHECKSUM_OFFSET] = acpi_checksum(pointer, POINTER_SIZE_BYTES);
 }
 
+static bool pci_is_valid(const struct mptable_config *config)
+{
+	for (unsigned i = 0; config->has_pci && i < MPTABLE_PCI_PINS; i++) {
+		uint8_t gsi = config->pci_intx_gsi[i];
+
+		if (gsi < 3 || gsi >= ISA_IRQS || gsi == config->sci_irq)
+			return false;
+	}
+	return true;
+}
+
 static bool config_is_valid(const struct mptable_config *config)
 {
 	return config->cpus >= 1 && config->cpus <= MPTABLE_CPUS_MAX && config->lapic_base <= UINT32_MAX &&
-	       config->ioapic_base <= UINT32_MAX && config->sci_irq >= 3 && config->sci_irq < ISA_IRQS;
+	       config->ioapic_base <= UINT32_MAX && config->sci_irq >= 3 && config->sci_irq < ISA_IRQS &&
+	       pci_is_valid(config);
 }
 
 int mptable_render(const struct mptable_config *config, gpa_t base, uint8_t *blob, size_t size_bytes,

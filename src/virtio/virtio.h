@@ -51,13 +51,16 @@ struct virtio_model {
 	 */
 	void (*cancel)(struct virtio_device *dev, unsigned queue);
 
-	/* All queues are drained and the driver is gone: back to the state after creation. NULL: nothing to do. */
+	/*
+	 * All queues are drained and the driver is gone: back to the state after creation. NULL: nothing to do. [loop];
+	 * on a vCPU thread when `start` was not called since the last reset: it touches the model's own data only.
+	 */
 	void (*reset)(struct virtio_device *dev);
 
 	/* The driver wrote bytes of the configuration space (already checked to lie inside). NULL: read-only. [vcpu] */
 	void (*write_config)(struct virtio_device *dev, unsigned offset, const uint8_t *data, unsigned size_bytes);
 
-	/* Free the model; nothing is in flight. [setup] */
+	/* Free the model; virtio_fini is done. [owner] */
 	void (*destroy)(struct virtio_device *dev);
 };
 
@@ -69,8 +72,12 @@ struct virtio_transport {
 	void (*set_doorbells)(void *ctx, bool on);
 };
 
+/* A chain that was given back is counted in one of the last two. */
 struct virtio_counters {
-	uint64_t doorbells, chains, interrupts, interrupts_spared;
+	uint64_t doorbells; /* as the driver rang */
+	uint64_t chains;    /* popped */
+	uint64_t interrupts;
+	uint64_t interrupts_spared; /* chains without one of their own */
 };
 
 struct virtio_queue {
@@ -86,8 +93,13 @@ struct virtio_queue {
 	/* While it runs. */
 	struct virtq *ring; /* NULL: not running */
 	unsigned in_flight; /* popped and not pushed */
-	bool stopping, interrupt_due, polled;
-	int doorbell_fd; /* eventfd */
+	bool stopping;      /* nothing more is popped; it ends when nothing is in flight */
+	bool cancelled;     /* the model knows that it is stopping */
+	bool kicked;        /* to be served at the end of the round */
+	bool polled;        /* so busy that the driver is told not to ring: served after pushes */
+	unsigned budget;    /* chains that may still be popped in this round */
+	unsigned pushed;    /* since the driver was last interrupted, or spared that */
+	int doorbell_fd;    /* eventfd */
 	uint64_t doorbell_count;
 	struct loop_op doorbell_op;
 	struct virtio_counters counters;
@@ -106,20 +118,24 @@ struct virtio_device {
 
 	uint64_t features;        /* offered */
 	uint64_t driver_features; /* accepted */
-	uint32_t features_select, driver_features_select;
 	uint8_t status;
 	uint8_t config_generation;
 	uint8_t config[VIRTIO_CONFIG_SIZE_MAX];
 	unsigned config_size_bytes;
+	bool config_was_read; /* since the generation last changed */
 
 	unsigned queue_count;
 	struct virtio_queue queues[VIRTIO_QUEUES_MAX];
 	bool broken;
 
 	enum { VIRTIO_IDLE, VIRTIO_RUNNING, VIRTIO_STOPPING } state;
-	pthread_cond_t stopped;
+	bool started;                    /* the loop knows that it runs */
+	pthread_cond_t stopped;          /* the device, or a queue */
 	struct loop_task control_task;   /* a vCPU asks the loop to start or stop */
 	struct loop_task interrupt_task; /* end of a round: one interrupt per queue */
+	bool in_round;
+	struct loop_timer poll_timer; /* see virtio_queue.c */
+	bool poll_timer_armed;
 };
 
 /* --- for models ------------------------------------------------------------------------------------------------- */
@@ -136,10 +152,11 @@ struct virtio_init {
 	unsigned config_size_bytes;
 };
 
-/* 0, or -errno with `err` set (then virtio_fini is not due). [setup] */
+/* `dev` is all zero. 0, or -errno with `err` set (then virtio_fini is not due). [setup] */
 int virtio_init(struct virtio_device *dev, const struct virtio_init *init, struct err *err);
 
-/* Stops it if it runs, waits until nothing is in flight. The transport is silent by now. [owner] */
+/* Resets it (cancel and reset of the model included); nothing is in flight then. No vCPU runs. virtio_free does it.
+ * [owner] */
 void virtio_fini(struct virtio_device *dev);
 
 /* For callbacks from the street. */
@@ -150,7 +167,8 @@ bool virtio_has_feature(const struct virtio_device *dev, unsigned bit); /* negot
 
 /*
  * The next chain of a queue: 1, or 0 when there is none now, when the queue is stopping, or when its ring is broken
- * (the core has then set NEEDS_RESET). On 0 the doorbell is armed again.
+ * (the core has then set NEEDS_RESET). On 0 the core sees to it that model->serve is called when there are more. After
+ * a virtio_unpop it does not: the chain stays until the model pops again (virtio_kick).
  */
 int virtio_pop(struct virtio_device *dev, unsigned queue, struct virtq_chain *ret_chain);
 void virtio_unpop(struct virtio_device *dev, unsigned queue, const struct virtq_chain *chain);
@@ -167,6 +185,9 @@ void virtio_break(struct virtio_device *dev, const char *fmt, ...) __attribute__
 
 /* dev->config was changed: new generation, and a configuration interrupt when the driver runs. Lock held. [any] */
 void virtio_config_changed(struct virtio_device *dev);
+
+/* The sum over the queues, since the device was made. Takes the lock. [any] */
+struct virtio_counters virtio_get_counters(struct virtio_device *dev);
 
 /* --- for transports: decoded registers; the lock is held [vcpu] --------------------------------------------------- */
 
@@ -185,9 +206,14 @@ void virtio_write_status(struct virtio_device *dev, uint8_t status);
 struct virtio_queue *virtio_get_queue(struct virtio_device *dev, uint32_t index);
 /* Set size, or addresses, of a queue that is not enabled; what cannot be is refused (the register keeps its value). */
 void virtio_set_queue_size(struct virtio_device *dev, struct virtio_queue *queue, uint32_t size);
+/* `area` is one of the queue's desc, driver and device; half 0: its low 32 bits, 1: the high ones. */
+void virtio_set_queue_area(struct virtio_queue *queue, gpa_t *area, unsigned half, uint32_t value);
 void virtio_enable_queue(struct virtio_device *dev, struct virtio_queue *queue);
 /* RING_RESET: returns when nothing of the queue is in flight and it is disabled. */
 void virtio_reset_queue(struct virtio_device *dev, struct virtio_queue *queue);
+
+/* The same without the feature, for transports that have a way to disable a queue; its registers keep their values. */
+void virtio_disable_queue(struct virtio_device *dev, struct virtio_queue *queue);
 
 /* The driver rang by a register write that the machine did not take for us: the same as the eventfd. */
 void virtio_ring(struct virtio_device *dev, uint32_t queue);
@@ -196,5 +222,5 @@ void virtio_ring(struct virtio_device *dev, uint32_t queue);
 void virtio_read_config(struct virtio_device *dev, uint32_t offset, void *ret_data, unsigned size_bytes);
 void virtio_write_config(struct virtio_device *dev, uint32_t offset, const void *data, unsigned size_bytes);
 
-/* Frees the model with what it stands on (model->destroy). NULL is accepted. [setup] */
+/* virtio_fini, then model->destroy. The transport still has its lock. NULL is accepted. [owner] */
 void virtio_free(struct virtio_device *dev);

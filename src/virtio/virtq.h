@@ -15,6 +15,7 @@
 
 #include "err.h"
 #include "gmem.h"
+#include "virtio/iov.h"
 
 enum { VIRTQ_SIZE_MAX = 1024 };
 
@@ -26,7 +27,7 @@ struct virtq_config {
 
 /* One request of the driver. */
 struct virtq_chain {
-	uint16_t id;          /* for virtq_push */
+	uint16_t id;          /* for virtq_push; any value on a packed ring: never an index */
 	uint16_t descriptors; /* how many ring entries it takes (packed) */
 	unsigned out_count;   /* device-readable spans: iov[0] and on */
 	unsigned in_count;    /* device-writable spans: iov[out_count] and on */
@@ -36,38 +37,32 @@ struct virtq_chain {
 
 struct virtq; /* opaque: split or packed */
 
-/* Map the rings. NULL with `err` set: -EINVAL for a size that cannot be, -EFAULT for an area that is misaligned or not
- * RAM. */
+/*
+ * Map the rings. NULL with `err` set: -EINVAL for a size that cannot be, -EFAULT for an area that is misaligned or not
+ * RAM (each inside one region), -ENOMEM. `gmem` is borrowed.
+ */
 struct virtq *virtq_new(const struct gmem *gmem, const struct virtq_config *config, struct err *err);
 void virtq_free(struct virtq *q);
 
 /* Take the next chain: 1; 0: there is none; -EPROTO: the ring is broken (and stays so), virtq_error says how. */
 int virtq_pop(struct virtq *q, struct virtq_chain *ret_chain);
-const char *virtq_error(const struct virtq *q);
+const char *virtq_error(const struct virtq *q); /* "" while it is whole */
 
 /* Take the chain back that was popped last (a device that cannot start it now); only before any other call. */
 void virtq_unpop(struct virtq *q, const struct virtq_chain *chain);
 
-/* Give a chain back, `written_bytes` of its writable part filled. The driver sees it at once. */
+/*
+ * Give a chain back, `written_bytes` of its writable part filled. In any order; each popped chain once, also when the
+ * ring has broken since. The driver sees it at once.
+ */
 void virtq_push(struct virtq *q, uint16_t id, uint16_t descriptors, uint32_t written_bytes);
 
 /* Does the driver want an interrupt for what was pushed since this was asked last? */
 bool virtq_wants_interrupt(struct virtq *q);
 
 /*
- * Ask the driver for doorbells, or not to ring. Enabling returns true when chains came in between: pop again, no
- * doorbell will tell of them.
+ * Ask the driver for doorbells, or not to ring (it may all the same). Enabling returns true when chains came in
+ * between: pop again, no doorbell will tell of them. A new queue has them as the driver's zeroed memory says: enabled.
  */
 bool virtq_enable_doorbell(struct virtq *q);
 void virtq_disable_doorbell(struct virtq *q);
-
-/* --- helpers over spans ------------------------------------------------------------------------------------- */
-
-/* Copy up to size_bytes from (to) the spans, beginning `skip_bytes` into them; returns how many were copied. */
-size_t iov_read(const struct iovec *iov, unsigned count, size_t skip_bytes, void *ret_data, size_t size_bytes);
-size_t iov_write(const struct iovec *iov, unsigned count, size_t skip_bytes, const void *data, size_t size_bytes);
-
-/* The part [skip, skip + size) of the spans, as spans: fills `ret_iov`, at most `count` of them, and returns how many.
- */
-unsigned iov_slice(const struct iovec *iov, unsigned count, size_t skip_bytes, size_t size_bytes,
-		   struct iovec *ret_iov);

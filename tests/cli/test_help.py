@@ -16,7 +16,8 @@ class Help(Case):
 
     def test_topics(self):
         words = {
-            "run": [b"--kernel", b"--initrd", b"--memory", b"--cpus", b"--serial", b"--on-reboot", b"--log-file"],
+            "run": [b"--kernel", b"--initrd", b"--memory", b"--cpus", b"--disk", b"--serial", b"--on-reboot", b"--log-file"],
+            "disk": [b"nbd=", b"overlay", b"serial=", b"iops="],
             "keys": [b"Ctrl-A x", b"Ctrl-A p", b"Ctrl-A ?", b"Ctrl-A Ctrl-A"],
             "exit-status": [b"80", b"81", b"82", b"83", b"85", b"128+N", b"134"],
             "kernels": [b"bzImage", b"vmlinux", b"PVH", b"console=ttyS0"],
@@ -35,7 +36,7 @@ class Help(Case):
             self.assertEqual(result.stdout, vmlet("help", "run").stdout)
 
     def test_fits_a_terminal(self):
-        for topic in ([], ["run"], ["keys"], ["exit-status"], ["kernels"]):
+        for topic in ([], ["run"], ["disk"], ["keys"], ["exit-status"], ["kernels"]):
             for line in vmlet("help", *topic).stdout.decode().splitlines():
                 self.assertLessEqual(len(line), 88, line)
 

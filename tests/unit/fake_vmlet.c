@@ -1,7 +1,8 @@
 /*
  * A libvmlet without KVM, for the tests of the command line. Its "guest" is in the kernel's name: "poweroff",
  * "exit:N" and so on end at once; "echo" writes its input back until it reads 'q' (and says OPEN first, then the end
- * of its input); "abort" and "segv" are our own bugs; "nokernel", "nokvm" and "nostart" fail.
+ * of its input); "disks" writes down what it was given; "abort" and "segv" are our own bugs; "nokernel", "nokvm" and
+ * "nostart" fail.
  */
 #include <errno.h>
 #include <poll.h>
@@ -17,6 +18,7 @@ struct vmlet {
 	struct vmlet_config config;
 	int pipe[2];
 	struct vmlet_result result;
+	char disks[1024];
 };
 
 const char *vmlet_version(void)
@@ -31,6 +33,33 @@ void vmlet_config_init_sized(struct vmlet_config *config, size_t struct_size)
 	config->memory_bytes = 256 << 20;
 	config->cpus = 1;
 	config->serial.in_fd = config->serial.out_fd = -1;
+}
+
+void vmlet_disk_init_sized(struct vmlet_disk *disk, size_t struct_size)
+{
+	memset(disk, 0, struct_size);
+	disk->struct_size = struct_size;
+	disk->queues = 1;
+}
+
+/* The fake keeps only the configuration, not what it points to. */
+static void describe_disks(const struct vmlet_config *config, char *text, size_t size)
+{
+	size_t used =
+		(size_t)snprintf(text, size, "transport %d iothreads %u\r\n", config->transport, config->iothreads);
+
+	for (size_t i = 0; i < config->disk_count && used < size; i++) {
+		const struct vmlet_disk *d = config->disks[i];
+
+		used += (size_t)snprintf(
+			text + used, size - used,
+			"%d %s id=%s serial=%s ro%d direct%d overlay%d=%s cache%d queues%u packed%d %llu:%llu "
+			"%llu:%llu\r\n",
+			d->kind, d->path, d->id ? d->id : "-", d->serial ? d->serial : "-", d->read_only, d->direct,
+			d->overlay, d->overlay_path ? d->overlay_path : "-", d->cache, d->queues, d->packed,
+			(unsigned long long)d->iops, (unsigned long long)d->iops_burst,
+			(unsigned long long)d->bandwidth_bytes, (unsigned long long)d->bandwidth_burst_bytes);
+	}
 }
 
 static int refuse(struct vmlet_error *error, enum vmlet_error_kind kind, const char *text)
@@ -57,6 +86,7 @@ struct vmlet *vmlet_new(const struct vmlet_config *config, struct vmlet_error *e
 	if (!vm || pipe(vm->pipe) < 0)
 		abort();
 	vm->config = *config;
+	describe_disks(config, vm->disks, sizeof(vm->disks));
 	return vm;
 }
 
@@ -89,6 +119,12 @@ static void put(struct vmlet *vm, const void *data, size_t size)
 {
 	if (write(vm->config.serial.out_fd, data, size) < 0)
 		vm->config.serial.out_fd = -1;
+}
+
+static void tell_disks(struct vmlet *vm)
+{
+	put(vm, vm->disks, strlen(vm->disks));
+	vm->result.end = VMLET_END_POWEROFF;
 }
 
 /* False at the end of the input. */
@@ -150,6 +186,8 @@ int vmlet_run(struct vmlet *vm, struct vmlet_result *result)
 		echo(vm);
 	else if (strcmp(kernel, "hang") == 0)
 		hang(vm);
+	else if (strcmp(kernel, "disks") == 0)
+		tell_disks(vm);
 	else if (strcmp(kernel, "abort") == 0)
 		abort();
 	else if (strcmp(kernel, "segv") == 0)

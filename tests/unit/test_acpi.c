@@ -37,10 +37,29 @@ static const struct acpi_config full_config = {
 	.io_reserved_count = 1,
 };
 
+/* Every table and every kind of descriptor at once, whether or not a machine has them all. */
+static struct acpi_config pci_config(void)
+{
+	struct acpi_config config = full_config;
+	const uint8_t gsi[ACPI_PCI_PINS] = {5, 10, 11, 7};
+
+	config.pci_ecam_base = 0xe0000000;
+	config.pci_window32_base = 0xc0000000;
+	config.pci_window32_size_bytes = 0x20000000;
+	config.pci_window64_base = 0x4000000000;
+	config.pci_window64_size_bytes = 0x1000000000;
+	memcpy(config.pci_intx_gsi, gsi, sizeof(gsi));
+	config.virtio_mmio_base = 0xfeb00000;
+	config.virtio_mmio_count = 3;
+	config.virtio_mmio_gsi[0] = 12;
+	config.virtio_mmio_gsi[1] = config.virtio_mmio_gsi[2] = 16;
+	return config;
+}
+
 struct tables {
 	uint8_t *blob;
 	size_t size_bytes;
-	const uint8_t *xsdt, *fadt, *madt, *facs, *dsdt;
+	const uint8_t *xsdt, *fadt, *madt, *facs, *dsdt, *mcfg;
 };
 
 static uint8_t sum(const uint8_t *data, size_t size_bytes)
@@ -78,9 +97,10 @@ static void render(struct tables *t, const struct acpi_config *config)
 	assert_int_equal(sum(t->blob, 36), 0);
 	assert_int_equal(t->blob[15], 2);
 	t->xsdt = table_at(t, le64_load(t->blob + 24), "XSDT");
-	assert_int_equal(le32_load(t->xsdt + 4), 36 + 2 * 8);
+	assert_int_equal(le32_load(t->xsdt + 4), 36 + (config->pci_ecam_base != 0 ? 3 : 2) * 8);
 	t->fadt = table_at(t, le64_load(t->xsdt + 36), "FACP");
 	t->madt = table_at(t, le64_load(t->xsdt + 44), "APIC");
+	t->mcfg = config->pci_ecam_base != 0 ? table_at(t, le64_load(t->xsdt + 52), "MCFG") : NULL;
 	t->facs = table_at(t, le32_load(t->fadt + 36), "FACS");
 	t->dsdt = table_at(t, le64_load(t->fadt + 140), "DSDT");
 	assert_int_equal(le32_load(t->fadt + 40), le64_load(t->fadt + 140));
@@ -199,20 +219,172 @@ static void test_s5_package(void **state)
 	free(t.blob);
 }
 
-/* Every smaller buffer is refused, and not one byte beyond it is written. */
-static void test_small_buffers(void **state)
+static const uint8_t *dsdt_find(const struct tables *t, const void *bytes, size_t size_bytes)
+{
+	return memmem(t->dsdt, le32_load(t->dsdt + 4), bytes, size_bytes);
+}
+
+static void test_mcfg(void **state)
+{
+	const uint8_t body[24] = {[11] = 0xe0}; /* 8 reserved bytes, base, segment 0, buses 0 to 0 */
+	struct acpi_config config = pci_config();
+	struct tables t;
+
+	(void)state;
+	render(&t, &config);
+	assert_int_equal(le32_load(t.mcfg + 4), 60);
+	assert_memory_equal(t.mcfg + 36, body, sizeof(body));
+	free(t.blob);
+}
+
+/* Linux believes the MCFG only if a PNP0C02 device reserves what it says. */
+static void test_ecam_is_reserved(void **state)
+{
+	const uint8_t fixed[] = {0x86, 9, 0, 1, 0, 0, 0, 0xe0, 0, 0, 0x10, 0};
+	struct acpi_config config = pci_config();
+	const uint8_t *motherboard, *next, *found;
+	struct tables t;
+
+	(void)state;
+	render(&t, &config);
+	motherboard = dsdt_find(&t, "MBRD", 4);
+	next = dsdt_find(&t, "PCI0", 4);
+	found = dsdt_find(&t, fixed, sizeof(fixed));
+	assert_non_null(motherboard);
+	assert_true(motherboard < found && found < next);
+	free(t.blob);
+}
+
+static void test_pci_windows(void **state)
+{
+	static const uint8_t crs[] = {
+		0x88, 13,   0,    2,    0x0c, 0,    0, 0,    0,    0,    0,    0,    0,    0, 1,    0,    /* bus 0 */
+		0x88, 13,   0,    1,    0x0c, 3,    0, 0,    0,    0,    0xf7, 0x0c, 0,    0, 0xf8, 0x0c, /* I/O */
+		0x47, 1,    0xf8, 0x0c, 0xf8, 0x0c, 1, 8,                                                 /* its own */
+		0x88, 13,   0,    1,    0x0c, 3,    0, 0,    0,    0x0d, 0xff, 0xff, 0,    0, 0,    0xf3, /* I/O */
+		0x87, 23,   0,    0,    0x0c, 1,                                                          /* memory */
+		0,    0,    0,    0,    0,    0,    0, 0xc0, 0xff, 0xff, 0xff, 0xdf, 0,    0, 0,    0,
+		0,    0,    0,    0x20, 0x8a, 43,   0, 0,    0x0c, 1, /* memory */
+		0,    0,    0,    0,    0,    0,    0, 0,    0,    0,    0,    0,    0x40, 0, 0,    0,
+		0xff, 0xff, 0xff, 0xff, 0x4f, 0,    0, 0,    0,    0,    0,    0,    0,    0, 0,    0,
+		0,    0,    0,    0,    0x10, 0,    0, 0,    0x79, 0,
+	};
+	struct acpi_config config = pci_config();
+	struct tables t;
+
+	(void)state;
+	render(&t, &config);
+	assert_non_null(dsdt_find(&t, crs, sizeof(crs)));
+	free(t.blob);
+	config.pci_window32_size_bytes = config.pci_window64_size_bytes = 0;
+	render(&t, &config);
+	assert_null(dsdt_find(&t, "\x87\x17\x00", 3));
+	assert_null(dsdt_find(&t, "\x8a\x2b\x00", 3));
+	free(t.blob);
+}
+
+/* Slots 1 to 31, INTA# to INTD#, each with the GSI of the swizzle. */
+static void test_pci_routes(void **state)
+{
+	static const uint8_t gsi[] = {5, 10, 11, 7};
+	static const uint8_t pins[4][2] = {{0}, {1}, {0x0a, 2}, {0x0a, 3}};
+	struct acpi_config config = pci_config();
+	struct tables t;
+
+	(void)state;
+	render(&t, &config);
+	for (unsigned slot = 1; slot < 32; slot++)
+		for (unsigned pin = 0; pin < 4; pin++) {
+			size_t pin_bytes = pin < 2 ? 1 : 2;
+			uint8_t entry[16] = {0x12, (uint8_t)(10 + pin_bytes), 4, 0x0c, 0xff, 0xff, (uint8_t)slot, 0};
+
+			memcpy(entry + 8, pins[pin], pin_bytes);
+			entry[8 + pin_bytes] = 0;
+			entry[9 + pin_bytes] = 0x0a;
+			entry[10 + pin_bytes] = gsi[(slot + pin) % 4];
+			assert_non_null(dsdt_find(&t, entry, 11 + pin_bytes));
+		}
+	assert_null(dsdt_find(&t, "\x0c\xff\xff\x00\x00", 5));
+	assert_non_null(dsdt_find(&t, "_PRT\x12", 5));
+	assert_int_equal(dsdt_find(&t, "_PRT\x12", 5)[7], 31 * 4); /* behind a package length of two bytes */
+	free(t.blob);
+}
+
+/* Base, size and interrupt of each; only an input that several have is said to be shared. */
+static void test_virtio_mmio(void **state)
+{
+	struct acpi_config config = pci_config();
+	struct tables t;
+
+	(void)state;
+	render(&t, &config);
+	for (uint8_t i = 0; i < config.virtio_mmio_count; i++) {
+		const uint8_t crs[] = {0x86, 9,
+				       0,    1,
+				       0,    (uint8_t)(i << 4),
+				       0xb0, 0xfe,
+				       0,    0x10,
+				       0,    0,
+				       0x89, 6,
+				       0,    i == 0 ? 1 : 9,
+				       1,    i == 0 ? 12 : 16,
+				       0,    0,
+				       0,    0x79,
+				       0};
+		const char name[] = {'V', 'R', '0', (char)('0' + i)};
+
+		assert_non_null(dsdt_find(&t, name, sizeof(name)));
+		assert_non_null(dsdt_find(&t, crs, sizeof(crs)));
+	}
+	assert_null(dsdt_find(&t, "VR03", 4));
+	free(t.blob);
+}
+
+static void test_no_pci_leaves_nothing(void **state)
 {
 	struct tables t;
 
 	(void)state;
 	render(&t, &full_config);
+	assert_null(dsdt_find(&t, "PCI0", 4));
+	assert_null(dsdt_find(&t, "LNRO0005", 8));
+	assert_null(memmem(t.blob, t.size_bytes, "MCFG", 4));
+	free(t.blob);
+}
+
+/* The largest configuration fits the size that the header promises. */
+static void test_largest_fits(void **state)
+{
+	struct acpi_config config = pci_config();
+	struct tables t;
+
+	(void)state;
+	config.cpus = ACPI_CPUS_MAX;
+	config.io_reserved_count = ACPI_IO_RESERVED_MAX;
+	for (unsigned i = 0; i < ACPI_IO_RESERVED_MAX; i++)
+		config.io_reserved[i] = (struct acpi_io_range){0x500, 1};
+	config.virtio_mmio_count = ACPI_VIRTIO_MMIO_MAX;
+	memset(config.virtio_mmio_gsi, 16, sizeof(config.virtio_mmio_gsi));
+	render(&t, &config);
+	assert_non_null(dsdt_find(&t, "VR1E", 4));
+	free(t.blob);
+}
+
+/* Every smaller buffer is refused, and not one byte beyond it is written. */
+static void test_small_buffers(void **state)
+{
+	struct acpi_config config = pci_config();
+	struct tables t;
+
+	(void)state;
+	render(&t, &config);
 	for (size_t n = 0; n < t.size_bytes; n++) {
 		uint8_t *blob = malloc(n + 1);
 		size_t unused = 12345;
 
 		assert_non_null(blob);
 		blob[n] = 0xa5;
-		assert_int_equal(acpi_render(&full_config, BASE, blob, n, &unused), -ENOSPC);
+		assert_int_equal(acpi_render(&config, BASE, blob, n, &unused), -ENOSPC);
 		assert_int_equal(blob[n], 0xa5);
 		assert_int_equal(unused, 12345);
 		free(blob);
@@ -247,6 +419,52 @@ static void test_impossible_configurations(void **state)
 	config.io_reserved_count = ACPI_IO_RESERVED_MAX + 1;
 	memset(config.io_reserved, 1, sizeof(config.io_reserved));
 	assert_refused(&config, BASE);
+}
+
+static void test_impossible_pci(void **state)
+{
+	static const uint8_t bad_gsis[] = {0, 1, 2, 4, 8, 9, 16};
+	struct acpi_config config = pci_config();
+
+	(void)state;
+	config.pci_ecam_base += 0x1000;
+	assert_refused(&config, BASE);
+	config.pci_ecam_base = 0x100000000;
+	assert_refused(&config, BASE);
+	config = pci_config();
+	config.pci_window32_size_bytes = 0x20000001; /* into ECAM */
+	assert_refused(&config, BASE);
+	config = pci_config();
+	config.pci_window32_base = 0xf0000000; /* beyond 4 GiB */
+	assert_refused(&config, BASE);
+	config = pci_config();
+	config.pci_window64_base = UINT64_MAX - 0xfff;
+	assert_refused(&config, BASE);
+	for (size_t i = 0; i < ARRAY_SIZE(bad_gsis); i++) {
+		config = pci_config();
+		config.pci_intx_gsi[3] = bad_gsis[i];
+		assert_refused(&config, BASE);
+	}
+}
+
+static void test_impossible_virtio_mmio(void **state)
+{
+	static const uint8_t bad_gsis[] = {2, 5, 9, 24};
+	struct acpi_config config = pci_config();
+
+	(void)state;
+	config.virtio_mmio_base += 0x800;
+	assert_refused(&config, BASE);
+	config.virtio_mmio_base = 0xffffe000;
+	assert_refused(&config, BASE);
+	config = pci_config();
+	config.virtio_mmio_count = ACPI_VIRTIO_MMIO_MAX + 1;
+	assert_refused(&config, BASE);
+	for (size_t i = 0; i < ARRAY_SIZE(bad_gsis); i++) {
+		config = pci_config();
+		config.virtio_mmio_gsi[1] = bad_gsis[i];
+		assert_refused(&config, BASE);
+	}
 }
 
 /* PkgLength at every border between its forms (ACPI 6.4, 20.2.4). */
@@ -291,8 +509,17 @@ int main(void)
 		cmocka_unit_test(test_sci_is_level_active_high),
 		cmocka_unit_test(test_absent_devices_leave_nothing),
 		cmocka_unit_test(test_s5_package),
+		cmocka_unit_test(test_mcfg),
+		cmocka_unit_test(test_ecam_is_reserved),
+		cmocka_unit_test(test_pci_windows),
+		cmocka_unit_test(test_pci_routes),
+		cmocka_unit_test(test_virtio_mmio),
+		cmocka_unit_test(test_no_pci_leaves_nothing),
+		cmocka_unit_test(test_largest_fits),
 		cmocka_unit_test(test_small_buffers),
 		cmocka_unit_test(test_impossible_configurations),
+		cmocka_unit_test(test_impossible_pci),
+		cmocka_unit_test(test_impossible_virtio_mmio),
 		cmocka_unit_test(test_package_length),
 	};
 

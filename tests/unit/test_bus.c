@@ -196,6 +196,25 @@ static void offsets_and_several_ranges_of_one_device(void **state)
 	assert_int_equal(bus.count, 1);
 }
 
+static void one_of_a_devices_ranges_goes(void **state)
+{
+	(void)state;
+	for (unsigned i = 1; i <= 3; i++)
+		bus_map(&bus, i * 0x100, i * 0x100 + 7, &a.dev, i, NULL);
+	bus_map(&bus, 0x400, 0x407, &b.dev, 4, NULL);
+	bus_unmap_range(&bus, &a.dev, 0x201); /* inside, not the beginning */
+	bus_unmap_range(&bus, &a.dev, 0x400); /* another's */
+	bus_unmap_range(&bus, &a.dev, 0x500);
+	assert_int_equal(bus.count, 4);
+	bus_unmap_range(&bus, &a.dev, 0x200);
+	check_value(0x200, 1, 0xff);
+	check_value(0x100, 1, 1);
+	check_value(0x300, 1, 3);
+	check_value(0x400, 1, 4);
+	bus_unmap_range(&bus, &b.dev, 0x400);
+	assert_int_equal(bus.count, 2);
+}
+
 static void a_refused_size_reads_as_all_ones(void **state)
 {
 	(void)state;
@@ -287,6 +306,7 @@ int main(void)
 		BUS_TEST(impossible_ranges_are_refused),
 		BUS_TEST(overlaps_are_refused),
 		BUS_TEST(offsets_and_several_ranges_of_one_device),
+		BUS_TEST(one_of_a_devices_ranges_goes),
 		BUS_TEST(a_refused_size_reads_as_all_ones),
 		BUS_TEST(the_table_is_full_at_its_end),
 		BUS_TEST(a_device_moves_itself),

@@ -205,7 +205,7 @@ static void test_unknown_options(void **state)
 	REFUSED("--intrd", "x", "'--intrd'", "did you mean --initrd?");
 	REFUSED("--inird=x", NULL, "'--inird'", "did you mean --initrd?");
 	REFUSED("--cpu=2", NULL, "did you mean --cpus?");
-	REFUSED("--disk", "x", "'--disk'", "vmlet help run");
+	REFUSED("--floppy", "x", "'--floppy'", "vmlet help run");
 	REFUSED("-initrd", "x", "did you mean --initrd?");
 	REFUSED("-z", NULL, "'-z'");
 	REFUSED("-", NULL, "unexpected argument '-'");

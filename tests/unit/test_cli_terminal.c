@@ -46,7 +46,10 @@ static void job_exec(const char *kernel, int foreground)
 	dup2(slave, 1);
 	dup2(slave, 2);
 	close(master);
-	execl(program, "vmlet", "run", "-k", kernel, "--log-level=error", NULL);
+	/* Only the guest that tells what it was given looks at the disks. */
+	execl(program, "vmlet", "run", "-k", kernel, "--log-level=error", "--transport=mmio", "--iothreads=3", "-d",
+	      "a,,b,ro,id=x,queues=2,packed,iops=3:4", "-d", "nbd=h:1,overlay=o,serial=s,cache=unsafe,bw=5:6", "-d",
+	      "c,direct,overlay", NULL);
 	_exit(127);
 }
 
@@ -342,6 +345,17 @@ static void test_background(void **state)
 	assert_restored();
 }
 
+/* What the options say reaches the library. */
+static void test_disks(void **state)
+{
+	(void)state;
+	assert_int_equal(job_wait(job_start("disks", 1), 0), 0);
+	job_expect("transport 1 iothreads 3\r\n"
+		   "0 a,b id=x serial=- ro1 direct0 overlay0=- cache0 queues2 packed1 3:4 0:0\r\n"
+		   "1 h:1 id=- serial=s ro0 direct0 overlay1=o cache1 queues1 packed0 0:0 5:6\r\n"
+		   "0 c id=- serial=- ro0 direct1 overlay1=- cache0 queues1 packed0 0:0 0:0\r\n");
+}
+
 static int run_session(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -356,6 +370,7 @@ static int run_session(void)
 		cmocka_unit_test(test_stop_and_continue),
 		cmocka_unit_test(test_continue_in_background),
 		cmocka_unit_test(test_background),
+		cmocka_unit_test(test_disks),
 	};
 
 	signal(SIGTTOU, SIG_IGN);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/disk_option.h"
 #include "cli/escape.h"
 #include "cli/exit_status.h"
 #include "cli/help.h"
@@ -99,6 +100,26 @@ static void test_man_page_has_the_options_and_keys(void **state)
 	free(page);
 }
 
+static void test_man_page_has_the_disk_settings(void **state)
+{
+	char *page = read_file(fopen(MAN_PAGE, "r"));
+	char *help = read_help("disk");
+
+	(void)state;
+	for (const struct disk_setting *s = disk_settings; s->name; s++) {
+		char want[128];
+
+		snprintf(want, sizeof(want), "\n.It Cm %s", s->name);
+		assert_non_null(strstr(page, want));
+		assert_memory_equal(s->label, s->name, strlen(s->name));
+		snprintf(want, sizeof(want), "\n  %s ", s->label);
+		assert_non_null(strstr(help, want));
+		assert_int_equal(s->accepts != NULL, s->value != DISK_VALUE_NONE);
+	}
+	free(help);
+	free(page);
+}
+
 static void test_labels_are_the_statuses(void **state)
 {
 	int last = -1;
@@ -154,7 +175,7 @@ static void test_every_error_kind(void **state)
 
 static void test_help_fits_a_screen(void **state)
 {
-	static const char *const topics[] = {NULL, "run", "keys", "exit-status", "kernels"};
+	static const char *const topics[] = {NULL, "run", "disk", "keys", "exit-status", "kernels"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(topics) / sizeof(topics[0]); i++) {
@@ -186,6 +207,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_man_page_has_the_exit_statuses),
 		cmocka_unit_test(test_man_page_has_the_options_and_keys),
+		cmocka_unit_test(test_man_page_has_the_disk_settings),
 		cmocka_unit_test(test_labels_are_the_statuses),
 		cmocka_unit_test(test_every_end),
 		cmocka_unit_test(test_every_error_kind),

@@ -178,6 +178,80 @@ static void impossible_sizes_are_an_error(void **state)
 	assert_non_null(strstr(err.text, "guest memory: "));
 }
 
+/* --- spans and windows ---------------------------------------------------------------------------------------- */
+
+/* The spans lead to the bytes that gmem_read finds. */
+static void check_iov(gpa_t gpa, size_t size_bytes, int count)
+{
+	struct iovec iov[3];
+	size_t sum = 0;
+	assert_int_equal(gmem_iov(gmem, gpa, size_bytes, iov, ARRAY_SIZE(iov)), count);
+	for (int i = 0; i < count; i++) {
+		memset(iov[i].iov_base, 0x11 + i, iov[i].iov_len);
+		uint8_t back[2];
+		assert_int_equal(gmem_read(gmem, gpa + sum, &back[0], 1), 0);
+		sum += iov[i].iov_len;
+		assert_int_equal(gmem_read(gmem, gpa + sum - 1, &back[1], 1), 0);
+		assert_true(back[0] == 0x11 + i && back[1] == 0x11 + i);
+	}
+	assert_int_equal(sum, size_bytes);
+	if (count > 0)
+		assert_int_equal(gmem_iov(gmem, gpa, size_bytes, iov, (unsigned)count - 1), -ENOBUFS);
+}
+
+static void spans_of_every_edge(void **state)
+{
+	(void)state;
+	check_iov(0, 1, 1);
+	check_iov(LOW_END - 1, 1, 1);
+	check_iov(0, LOW_END, 1);
+	check_iov(HIGH, 100, 1);
+	check_iov(SEAM - 1, 1, 1);
+	check_iov(SEAM - 1, 2, 2);
+	check_iov(HIGH, HIGH_END - HIGH, 2);
+	check_iov(SEAM, HIGH_END - SEAM, 1);
+	check_iov(HIGH_END - 1, 1, 1);
+	check_iov(HIGH, 0, 0);
+	check_iov(LOW_END, 0, 0);
+
+	const struct {
+		gpa_t gpa;
+		size_t size_bytes;
+	} outside[] = {{LOW_END - 1, 2},   {LOW_END, 1},
+		       {HIGH - 1, 2},      {HIGH, HIGH_END - HIGH + 1},
+		       {SEAM - 1, MIB(5)}, {HIGH_END, 1},
+		       {UINT64_MAX, 1},    {UINT64_MAX, 2},
+		       {HIGH, SIZE_MAX},   {HIGH, UINT64_MAX - HIGH + 2},
+		       {1, SIZE_MAX}};
+	for (size_t i = 0; i < ARRAY_SIZE(outside); i++) {
+		struct iovec iov[3];
+		assert_int_equal(gmem_iov(gmem, outside[i].gpa, outside[i].size_bytes, iov, 3), -EFAULT);
+		assert_int_equal(gmem_iov(gmem, outside[i].gpa, outside[i].size_bytes, iov, 0), -EFAULT);
+	}
+}
+
+static void windows_lie_in_one_region_and_are_aligned(void **state)
+{
+	(void)state;
+	uint32_t *window = gmem_view(gmem, LOW_END - 4, 4, 4), word = 0;
+	assert_non_null(window);
+	__atomic_store_n(window, 0x12345678, __ATOMIC_RELEASE);
+	assert_int_equal(gmem_read(gmem, LOW_END - 4, &word, 4), 0);
+	assert_int_equal(word, 0x12345678);
+	assert_ptr_equal(gmem_view(gmem, LOW_END - 4, 1, 1), window);
+
+	assert_null(gmem_view(gmem, LOW_END - 4, 5, 4));
+	assert_null(gmem_view(gmem, LOW_END, 1, 1));
+	assert_null(gmem_view(gmem, UINT64_MAX, 2, 1));
+	assert_null(gmem_view(gmem, HIGH, SIZE_MAX, 1));
+	assert_non_null(gmem_view(gmem, SEAM - 16, 16, 16));
+	assert_null(gmem_view(gmem, SEAM - 16, 32, 16)); /* RAM, but not one piece of the host's memory */
+	for (unsigned off = 0; off < 64; off++) {
+		for (unsigned align = 1; align <= 32; align *= 2)
+			assert_int_equal(!gmem_view(gmem, HIGH + off, 64, align), off % align != 0);
+	}
+}
+
 /* --- files ------------------------------------------------------------------------------------------------- */
 
 static uint8_t pattern(uint64_t offset)
@@ -338,6 +412,8 @@ int main(void)
 		GMEM_TEST(a_refused_write_touches_nothing),
 		GMEM_TEST(ranges_across_touching_regions),
 		cmocka_unit_test(impossible_sizes_are_an_error),
+		GMEM_TEST(spans_of_every_edge),
+		GMEM_TEST(windows_lie_in_one_region_and_are_aligned),
 		GMEM_TEST(loads_of_every_shape),
 		GMEM_TEST(guest_writes_stay_private),
 		GMEM_TEST(exactly_to_the_end_of_ram),

@@ -22,6 +22,16 @@ static const struct mptable_config one_cpu = {
 	.sci_irq = 9,
 };
 
+static struct mptable_config pci_config(void)
+{
+	struct mptable_config config = one_cpu;
+	const uint8_t gsi[MPTABLE_PCI_PINS] = {5, 10, 11, 5};
+
+	config.has_pci = true;
+	memcpy(config.pci_intx_gsi, gsi, sizeof(gsi));
+	return config;
+}
+
 struct rendered {
 	uint8_t *blob;
 	size_t size_bytes;
@@ -129,6 +139,53 @@ static void test_buses_and_interrupts(void **state)
 	free(r.blob);
 }
 
+/* PCI is bus 0, the number that a kernel knows it by; its inputs have no ISA interrupt besides. */
+static void test_pci(void **state)
+{
+	static const uint8_t gsi[] = {5, 10, 11, 5};
+	const uint8_t pci[ENTRY_SIZE] = {1, 0, 'P', 'C', 'I', ' ', ' ', ' '};
+	const uint8_t isa[ENTRY_SIZE] = {1, 1, 'I', 'S', 'A', ' ', ' ', ' '};
+	const uint8_t extint[ENTRY_SIZE] = {4, 3, 0, 0, 1, 0, 0, 0};
+	struct mptable_config config = pci_config();
+	struct rendered r;
+	const uint8_t *p;
+
+	(void)state;
+	render(&r, &config);
+	assert_int_equal(sum(r.table, r.size_bytes - POINTER_SIZE), 0);
+	assert_int_equal(le16_load(r.table + 34), 1 + 2 + 1 + 12 + 31 + 2);
+	p = r.table + HEADER_SIZE + CPU_SIZE;
+	assert_memory_equal(p, pci, ENTRY_SIZE);
+	assert_memory_equal(p += ENTRY_SIZE, isa, ENTRY_SIZE);
+	p += ENTRY_SIZE; /* the IOAPIC */
+	for (uint8_t irq = 0; irq < 16; irq++) {
+		const uint8_t entry[ENTRY_SIZE] = {3, 0, irq == 9 ? 0xd : 0, 0, 1, irq, 7, irq};
+
+		if (irq != 2 && irq != 5 && irq != 10 && irq != 11)
+			assert_memory_equal(p += ENTRY_SIZE, entry, ENTRY_SIZE);
+	}
+	for (uint8_t slot = 1; slot < 32; slot++) {
+		const uint8_t entry[ENTRY_SIZE] = {3, 0, 0xf, 0, 0, (uint8_t)(slot << 2), 7, gsi[slot % 4]};
+
+		assert_memory_equal(p += ENTRY_SIZE, entry, ENTRY_SIZE);
+	}
+	assert_memory_equal(p += ENTRY_SIZE, extint, ENTRY_SIZE);
+	assert_ptr_equal(p + 2 * ENTRY_SIZE, r.blob + r.size_bytes);
+	free(r.blob);
+}
+
+static void test_largest_fits(void **state)
+{
+	struct mptable_config config = pci_config();
+	struct rendered r;
+
+	(void)state;
+	config.cpus = MPTABLE_CPUS_MAX;
+	render(&r, &config);
+	assert_int_equal(sum(r.table, r.size_bytes - POINTER_SIZE), 0);
+	free(r.blob);
+}
+
 /* Every smaller buffer is refused, and not one byte beyond it is written. */
 static void test_small_buffers(void **state)
 {
@@ -184,12 +241,31 @@ static void test_impossible_configurations(void **state)
 	assert_refused(&config, BASE);
 }
 
+static void test_impossible_pci(void **state)
+{
+	static const uint8_t bad_gsis[] = {0, 2, 9, 16};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad_gsis); i++) {
+		struct mptable_config config = pci_config();
+
+		config.pci_intx_gsi[i] = bad_gsis[i];
+		assert_refused(&config, BASE);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_pointer),       cmocka_unit_test(test_header),
-		cmocka_unit_test(test_cpus),          cmocka_unit_test(test_buses_and_interrupts),
-		cmocka_unit_test(test_small_buffers), cmocka_unit_test(test_impossible_configurations),
+		cmocka_unit_test(test_pointer),
+		cmocka_unit_test(test_header),
+		cmocka_unit_test(test_cpus),
+		cmocka_unit_test(test_buses_and_interrupts),
+		cmocka_unit_test(test_pci),
+		cmocka_unit_test(test_largest_fits),
+		cmocka_unit_test(test_small_buffers),
+		cmocka_unit_test(test_impossible_configurations),
+		cmocka_unit_test(test_impossible_pci),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

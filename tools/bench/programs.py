@@ -58,7 +58,7 @@ class Programs:
         self.vmlet_path = pathlib.Path(vmlet) if vmlet else meson_build(
             "release", ["src/vmlet"], "--native-file", TOP / "tools/build/release.ini") / "src/vmlet"
         self.guests = pathlib.Path(guests) if guests else meson_build(
-            "guests", ["guests/guest-exit", "guests/guest-idle"]) / "guests"
+            "guests", ["guests/guest-exit", "guests/guest-idle", "guests/guest-blk-bench"]) / "guests"
 
     def guest(self, name):
         return str(self.guests / f"guest-{name}")

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "arch/cpu.h"
+#include "arch/x86/board_virtio.h"
 #include "arch/x86/irqchip.h"
 #include "arch/x86/layout.h"
 #include "arch/x86/pit.h"
@@ -30,6 +31,8 @@ struct board {
 	struct device *devices[DEVICES_MAX]; /* freed in reverse order */
 	unsigned device_count;
 	struct device *pm_acpi;
+	struct board_virtio *virtio;
+	struct virtio_device **disks; /* board_virtio's */
 };
 
 unsigned board_max_cpus(void)
@@ -137,6 +140,30 @@ static int add_devices(struct board *board, const struct board_config *config, s
 	return r;
 }
 
+static int add_disks(struct board *board, const struct board_config *config, struct err *err)
+{
+	struct vm *vm = board->vm;
+	board->virtio = board_virtio_new(vm, config->transport, err);
+	if (!board->virtio)
+		return err->code;
+	board->disks = calloc(config->disk_count + 1, sizeof(struct virtio_device *));
+	if (!board->disks)
+		return err_set(err, -ENOMEM, "board: %s", err_name(ENOMEM));
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		const struct board_disk *disk = &config->disks[i];
+		board->disks[i] = virtio_blk_new(disk->loop, vm->gmem, vm->log, disk->block, &disk->init, err);
+		int r = board_virtio_add(board->virtio, board->disks[i], err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+struct virtio_device *board_get_disk(struct board *board, unsigned index)
+{
+	return board->disks[index];
+}
+
 void board_press_power_button(struct board *board)
 {
 	pm_acpi_press_power_button(board->pm_acpi);
@@ -144,7 +171,7 @@ void board_press_power_button(struct board *board)
 
 /* --- what the guest is told ------------------------------------------------------------------------------ */
 
-static int write_acpi(struct board *board, unsigned cpu_count, struct err *err)
+static int write_acpi(struct board *board, unsigned cpu_count, unsigned address_bits, struct err *err)
 {
 	struct acpi_config config = {
 		.cpus = cpu_count,
@@ -167,6 +194,8 @@ static int write_acpi(struct board *board, unsigned cpu_count, struct err *err)
 		.io_reserved = {{PORT_DEBUGCON_BOCHS, 1}, {PORT_DEBUG_EXIT, DEBUG_EXIT_SIZE}, {PORT_DEBUGCON, 1}},
 		.io_reserved_count = 3,
 	};
+	board_virtio_describe(board->virtio, address_bits, &config);
+
 	uint8_t blob[ACPI_BLOB_SIZE_MAX];
 	size_t size;
 	int r = acpi_render(&config, LAYOUT_ACPI, blob, sizeof(blob), &size);
@@ -184,6 +213,8 @@ static int write_mptable(struct board *board, unsigned cpu_count, struct err *er
 		.ioapic_id = IOAPIC_ID,
 		.sci_irq = GSI_SCI,
 	};
+	board_virtio_describe_mptable(board->virtio, &config);
+
 	uint8_t blob[MPTABLE_BLOB_SIZE_MAX];
 	size_t size;
 	int r = mptable_render(&config, LAYOUT_MPTABLE, blob, sizeof(blob), &size);
@@ -241,38 +272,37 @@ static int check_memory_is_addressable(const struct gmem *gmem, const struct cpu
 			  (unsigned long long)(gmem_size_bytes(gmem) >> 20), bits);
 }
 
-static int add_cpus(struct board *board, const struct board_config *config, struct err *err)
+static int add_cpus(struct board *board, const struct cpu_model *model, unsigned count, struct err *err)
 {
 	struct vm *vm = board->vm;
-	struct cpu_model *model = cpu_model_new(&vm->kvm, config->cpu_count, config->cpu_features, err);
-	if (!model)
-		return err->code;
-	int r = check_memory_is_addressable(vm->gmem, model, err);
 	/* A slot that comes after the interrupt controllers waits for their grace period, not only for its own. */
-	if (r == 0)
-		r = vm_finish_memory(vm, err);
+	int r = vm_finish_memory(vm, err);
 	if (r == 0)
 		r = irqchip_create(&vm->kvm, err);
 	if (r == 0)
-		r = vm_create_vcpus(vm, config->cpu_count, err);
-	for (unsigned i = 0; r == 0 && i < config->cpu_count; i++)
+		r = vm_create_vcpus(vm, count, err);
+	for (unsigned i = 0; r == 0 && i < count; i++)
 		r = cpu_init(model, vm->vcpus[i].fd, i, vm->log, err);
-	cpu_model_free(model);
 	return r;
 }
 
-static int bring_up(struct board *board, const struct board_config *config, struct err *err)
+static int bring_up(struct board *board, const struct board_config *config, const struct cpu_model *model,
+		    struct err *err)
 {
 	struct load_result boot;
-	int r = add_devices(board, config, err);
+	int r = check_memory_is_addressable(board->vm->gmem, model, err);
 	if (r == 0)
-		r = write_acpi(board, config->cpu_count, err);
+		r = add_devices(board, config, err);
+	if (r == 0)
+		r = add_disks(board, config, err);
+	if (r == 0)
+		r = write_acpi(board, config->cpu_count, cpu_model_address_bits(model), err);
 	if (r == 0)
 		r = write_mptable(board, config->cpu_count, err);
 	if (r == 0)
 		r = load(board, config, &boot, err);
 	if (r == 0)
-		r = add_cpus(board, config, err);
+		r = add_cpus(board, model, config->cpu_count, err);
 	if (r == 0)
 		r = cpu_set_boot_state(board->vm->vcpus[0].fd, board->vm->gmem, &boot, err);
 	return r;
@@ -286,7 +316,10 @@ struct board *board_new(const struct board_config *config, struct vm *vm, struct
 		return NULL;
 	}
 	board->vm = vm;
-	if (bring_up(board, config, err) < 0) {
+	struct cpu_model *model = cpu_model_new(&vm->kvm, config->cpu_count, config->cpu_features, err);
+	int r = model ? bring_up(board, config, model, err) : err->code;
+	cpu_model_free(model);
+	if (r < 0) {
 		board_free(board);
 		return NULL;
 	}
@@ -297,6 +330,8 @@ void board_free(struct board *board)
 {
 	if (!board)
 		return;
+	board_virtio_free(board->virtio);
+	free(board->disks);
 	while (board->device_count) {
 		struct device *dev = board->devices[--board->device_count];
 		bus_unmap(&board->vm->pio, dev);

@@ -24,6 +24,15 @@ enum {
 #define LAYOUT_HOLE_START GIB(3)
 #define LAYOUT_HOLE_END   GIB(4)
 
+/* In that gibibyte: where PCI's BARs are, its configuration space, and virtio-mmio's registers, one page a device. */
+#define LAYOUT_PCI_WINDOW32      0xc0000000ULL
+#define LAYOUT_PCI_WINDOW32_SIZE 0x20000000ULL
+#define LAYOUT_PCI_ECAM          0xe0000000ULL
+#define LAYOUT_VIRTIO_MMIO       0xe8000000ULL
+
+/* Above all RAM there is a second window, for a guest that wants to move BARs there. */
+#define LAYOUT_PCI_WINDOW64_SIZE GIB(16)
+
 #define LAYOUT_IOAPIC       0xfec00000ULL
 #define LAYOUT_LAPIC        0xfee00000ULL
 #define LAYOUT_IDENTITY_MAP 0xfffbc000ULL /* one page that KVM on older Intel CPUs uses for real mode */
@@ -41,6 +50,7 @@ enum {
 	PORT_DEBUGCON = 0x402,
 	PORT_PVPANIC = 0x505,
 	PORT_PM_ACPI = 0x600,
+	PORT_PCI_CONFIG = 0xcf8,
 };
 
 enum {
@@ -49,3 +59,18 @@ enum {
 	GSI_RTC = 8,
 	GSI_SCI = 9,
 };
+
+/*
+ * PCI's four interrupt lines. Below 16, so that a guest which uses the 8259s, or knows only what the Interrupt Line
+ * register says, has them too.
+ */
+#define LAYOUT_PCI_INTX_GSI                                                                                            \
+	{                                                                                                              \
+		5, 6, 10, 11                                                                                           \
+	}
+
+/* What virtio-mmio devices get, in this order: ISA interrupts that nothing else has, and the IOAPIC's other inputs. */
+#define LAYOUT_VIRTIO_MMIO_GSI                                                                                         \
+	{                                                                                                              \
+		5, 6, 7, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23                                            \
+	}
