@@ -323,7 +323,6 @@ static int step_payload(struct nbd *nbd)
 {
 	struct nbd_receive *in = &nbd->receive;
 	uint32_t n = (uint32_t)min_u64(in->end - in->begin, in->left_bytes);
-	assert(in->slot);
 	if (in->state == NBD_IN_DATA && is_wanted(in->slot))
 		fill(in->slot, in->at_bytes, in->buffer + in->begin, n);
 	in->begin += n;
@@ -334,6 +333,7 @@ static int step_payload(struct nbd *nbd)
 
 static int step(struct nbd *nbd)
 {
+	assert(nbd->receive.state == NBD_IN_HEADER || nbd->receive.slot);
 	switch (nbd->receive.state) {
 	case NBD_IN_HEADER:
 		return step_header(nbd);
