@@ -398,6 +398,7 @@ void nbd_receive_done(struct loop_op *op, int res)
 		return;
 	}
 	received(in, res > 0 ? (size_t)res : 0);
+	nbd->heard_ns = loop_now_ns();
 	if (in->slot)
 		nbd_slot_let_go(nbd, in->slot);
 	int r;

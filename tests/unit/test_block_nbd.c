@@ -397,6 +397,32 @@ static void without_a_server_requests_fail_in_time(void **state)
 		assert_int_equal(t[i].times, 1);
 }
 
+static void script_slow(struct nbd_server *s, int fd, unsigned number)
+{
+	(void)number;
+	struct nbd_server_request *request = malloc(sizeof(*request));
+	bool ok = nbd_server_handshake(s, fd);
+	for (unsigned i = 0; ok && (ok = nbd_server_take(s, fd, request)); i++) {
+		if (i == 1)
+			usleep(1300000);
+		ok = nbd_server_answer(s, fd, request);
+	}
+	free(request);
+}
+
+static void a_silent_server_is_waited_for_and_told_of(void **state)
+{
+	(void)state;
+	server->script = script_slow;
+	open_block();
+	check_read(0, 512);
+	assert_int_equal(lines, 0);
+	check_read(0, 512);
+	assert_int_equal(lines, 1);
+	assert_non_null(strstr(last_line, "the server has not answered for 1 seconds; waiting"));
+	assert_int_equal(server->connections, 1);
+}
+
 static void script_grows(struct nbd_server *s, int fd, unsigned number)
 {
 	struct nbd_server_request *request = malloc(sizeof(*request));
@@ -977,6 +1003,7 @@ int main(void)
 		TEST(more_than_fits_on_the_wire_waits),
 		TEST(what_was_not_answered_is_sent_again),
 		TEST(without_a_server_requests_fail_in_time),
+		TEST(a_silent_server_is_waited_for_and_told_of),
 		TEST(another_disk_is_refused),
 		TEST(a_read_is_cancelled_while_it_arrives),
 		TEST(a_write_that_nobody_takes_is_cancelled),
