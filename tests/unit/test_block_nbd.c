@@ -559,6 +559,26 @@ static void requests_are_cancelled_anywhere(void **state)
 	assert_int_equal(lines, 0);
 }
 
+/* The answer is still owed, and an operation waits for it. */
+static void a_client_closes_while_an_answer_is_owed(void **state)
+{
+	(void)state;
+	uint8_t data[512];
+	struct test_request t;
+	server->script = script_deaf;
+	open_block();
+	prepare(&t, BLOCK_READ, 0, 512, data);
+	block_submit(block, &t.request);
+	settle(20);
+	block_cancel(block, &t.request);
+	wait_for(&t);
+	assert_int_equal(t.res, -ECANCELED);
+	uint64_t begin = loop_now_ns();
+	block_free(block);
+	block = NULL;
+	assert_true(loop_now_ns() - begin < 500 * 1000000ULL);
+}
+
 static void while_the_server_is_gone_requests_can_be_cancelled(void **state)
 {
 	(void)state;
@@ -1008,6 +1028,7 @@ int main(void)
 		TEST(a_read_is_cancelled_while_it_arrives),
 		TEST(a_write_that_nobody_takes_is_cancelled),
 		TEST(requests_are_cancelled_anywhere),
+		TEST(a_client_closes_while_an_answer_is_owed),
 		TEST(while_the_server_is_gone_requests_can_be_cancelled),
 		TEST(a_liar_is_left_and_the_request_asked_again),
 		TEST(an_answer_may_be_cut_anywhere),
