@@ -151,6 +151,28 @@ static void busy_queues_are_not_rung(void **state)
 	}
 }
 
+/* Busy when the ring was found empty, idle before the round was over: it is not left to the timer. */
+static void a_batch_does_not_leave_a_queue_deaf(void **state)
+{
+	struct core *c = *state;
+	c->rig.fake->refuses = true;
+	core_start(c);
+	core_add(c, 0, POLL_IN_FLIGHT);
+	virtio_ring(c->rig.dev, 0);
+	rig_settle(&c->rig);
+	c->rig.fake->refuses = false;
+	c->rig.fake->batches = true;
+	virtio_lock(c->rig.dev);
+	virtio_kick(c->rig.dev, 0);
+	virtio_unlock(c->rig.dev);
+	while (counters(c, 0)->chains == 0)
+		assert_int_equal(loop_wait(c->rig.loop, UINT64_MAX), 0);
+	assert_int_equal(rig_take_all(&c->rig, 0), POLL_IN_FLIGHT);
+	assert_false(c->rig.dev->queues[0].polled);
+	core_add(c, 0, 1);
+	assert_true(virtq_driver_rings(&c->rig.drivers[0]));
+}
+
 /* Nothing is ever pushed; what comes without a doorbell is found all the same, and soon. */
 static void nobody_waits_for_a_push_for_long(void **state)
 {
@@ -424,6 +446,7 @@ int main(void)
 		TEST(one_interrupt_for_a_round),
 		TEST(no_interrupt_for_who_wants_none),
 		TEST(busy_queues_are_not_rung),
+		TEST(a_batch_does_not_leave_a_queue_deaf),
 		TEST(nobody_waits_for_a_push_for_long),
 		TEST(no_chain_is_forgotten),
 		TEST(a_model_that_was_full_asks_for_more),
