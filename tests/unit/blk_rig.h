@@ -422,7 +422,7 @@ struct br_answer {
 /* Wait for the next one. */
 static inline struct br_answer br_wait(struct br *b, unsigned queue)
 {
-	struct br_answer answer;
+	struct br_answer answer = {0};
 	while (!br_take(b, queue, &answer.slot, &answer.written))
 		assert_int_equal(loop_wait(b->loop, 100 * BR_MS), 0);
 	answer.status = *br_status_byte(b, answer.slot);
