@@ -276,6 +276,7 @@ void vm_end(struct vm *vm, enum vm_end_reason reason, uint32_t value, const char
 	if (first) {
 		vm->end.reason = reason;
 		vm->end.value = value;
+		vm->end.monotonic_ns = loop_now_ns();
 		va_list args;
 		va_start(args, fmt);
 		(void)vsnprintf(vm->end.text, sizeof(vm->end.text), fmt, args);

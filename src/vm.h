@@ -38,6 +38,7 @@ enum vm_end_reason {
 struct vm_end {
 	enum vm_end_reason reason;
 	uint32_t value; /* DEBUG_EXIT */
+	uint64_t monotonic_ns;
 	char text[512]; /* KVM_ERROR, HOST_ERROR: a sentence; else empty */
 };
 

@@ -19,6 +19,7 @@ enum board_transport {
 };
 
 struct board_disk {
+	const char *name;    /* for messages; borrowed */
 	struct block *block; /* borrowed */
 	struct loop *loop;   /* the block's */
 	struct virtio_blk_init init;
@@ -37,6 +38,7 @@ struct board_config {
 	enum board_transport transport;
 	const struct board_disk *disks;
 	unsigned disk_count;
+	struct virtio_sink virtio_sink; /* told when a virtio device breaks */
 };
 
 /* The most vCPUs that a board takes. */
@@ -51,6 +53,9 @@ int board_memory_layout(uint64_t memory_bytes, struct gmem_region *ret_regions, 
 /* Put the devices on the VM's buses, make its vCPUs, load the kernel. NULL with `err` set. [setup] */
 struct board *board_new(const struct board_config *config, struct vm *vm, struct err *err);
 void board_free(struct board *board); /* the VM is stopped */
+
+/* When the kernel was in guest memory, CLOCK_MONOTONIC. */
+uint64_t board_loaded_ns(const struct board *board);
 
 /* The device of config->disks[index]. */
 struct virtio_device *board_get_disk(struct board *board, unsigned index);

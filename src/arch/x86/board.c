@@ -31,6 +31,7 @@ struct board {
 	struct device *devices[DEVICES_MAX]; /* freed in reverse order */
 	unsigned device_count;
 	struct device *pm_acpi;
+	uint64_t loaded_ns;
 	struct board_virtio *virtio;
 	struct virtio_device **disks; /* board_virtio's */
 };
@@ -152,6 +153,8 @@ static int add_disks(struct board *board, const struct board_config *config, str
 	for (unsigned i = 0; i < config->disk_count; i++) {
 		const struct board_disk *disk = &config->disks[i];
 		board->disks[i] = virtio_blk_new(disk->loop, vm->gmem, vm->log, disk->block, &disk->init, err);
+		if (board->disks[i])
+			virtio_set_owner(board->disks[i], disk->name, config->virtio_sink);
 		int r = board_virtio_add(board->virtio, board->disks[i], err);
 		if (r < 0)
 			return r;
@@ -162,6 +165,11 @@ static int add_disks(struct board *board, const struct board_config *config, str
 struct virtio_device *board_get_disk(struct board *board, unsigned index)
 {
 	return board->disks[index];
+}
+
+uint64_t board_loaded_ns(const struct board *board)
+{
+	return board->loaded_ns;
 }
 
 void board_press_power_button(struct board *board)
@@ -301,6 +309,7 @@ static int bring_up(struct board *board, const struct board_config *config, cons
 		r = write_mptable(board, config->cpu_count, err);
 	if (r == 0)
 		r = load(board, config, &boot, err);
+	board->loaded_ns = loop_now_ns();
 	if (r == 0)
 		r = add_cpus(board, model, config->cpu_count, err);
 	if (r == 0)
