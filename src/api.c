@@ -152,6 +152,14 @@ int api_machine_create(struct vmlet *vm, struct err *err)
 		.cpu_count = vm->config.cpus,
 		.serial = vm->street.serial,
 		.debugcon = vm->street.debugcon,
+		.streams =
+			{
+				.in = vm->street.in,
+				.out = vm->street.out,
+				.err = vm->street.err,
+				.rows = vm->config.streams.rows,
+				.columns = vm->config.streams.columns,
+			},
 		.transport = (enum board_transport)vm->config.transport,
 		.disks = vm->disks.list,
 		.disk_count = vm->disks.count,
@@ -206,7 +214,9 @@ int vmlet_set_window_size(struct vmlet *vm, uint16_t rows, uint16_t columns)
 	if (!vm->config.streams.enabled)
 		return -EINVAL;
 	vm->config.streams.rows = rows;
-	vm->config.streams.columns = columns;
+	vm->config.streams.columns = columns; /* for a restarted guest */
+	if (vm->machine.board)
+		board_set_window_size(vm->machine.board, rows, columns);
 	return 0;
 }
 

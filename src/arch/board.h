@@ -35,6 +35,10 @@ struct board_config {
 	unsigned cpu_count;
 	struct chr *serial;   /* COM1; borrowed */
 	struct chr *debugcon; /* debug console; borrowed */
+	struct board_streams {
+		struct chr *in, *out, *err; /* `in` NULL: no stream port; borrowed */
+		uint16_t rows, columns;
+	} streams;
 	enum board_transport transport;
 	const struct board_disk *disks;
 	unsigned disk_count;
@@ -61,3 +65,6 @@ uint64_t board_loaded_ns(const struct board *board);
 struct virtio_device *board_get_disk(struct board *board, unsigned index);
 
 void board_press_power_button(struct board *board);
+
+/* A no-op without a stream port. [any] */
+void board_set_window_size(struct board *board, uint16_t rows, uint16_t columns);
