@@ -27,6 +27,7 @@ void vmlet_config_init_sized(struct vmlet_config *config, size_t struct_size)
 		.cpus = 1,
 		.serial = {.in_fd = -1, .out_fd = -1},
 		.debugcon = {.in_fd = -1, .out_fd = -1},
+		.streams = {.in_fd = -1, .out_fd = -1, .err_fd = -1},
 		.log_level = VMLET_LOG_WARN,
 	};
 	memset(config, 0, struct_size);

@@ -105,8 +105,17 @@ struct virtio_queue {
 	struct virtio_counters counters;
 };
 
+/* Told when the driver breaks a rule; `text` names the device and the rule. The lock is held: it must not wait. [any]
+ */
+struct virtio_sink {
+	void (*broken)(void *ctx, const char *text); /* NULL: nobody is told */
+	void *ctx;
+};
+
 struct virtio_device {
 	const struct virtio_model *model;
+	const char *name; /* which of its kind it is, for people; borrowed, NULL: none */
+	struct virtio_sink sink;
 	struct loop *loop;
 	const struct gmem *gmem;
 	const struct log *log;
@@ -188,6 +197,9 @@ void virtio_config_changed(struct virtio_device *dev);
 
 /* The sum over the queues, since the device was made. Takes the lock. [any] */
 struct virtio_counters virtio_get_counters(struct virtio_device *dev);
+
+/* Which one it is, and who is told when it breaks. [setup] */
+void virtio_set_owner(struct virtio_device *dev, const char *name, struct virtio_sink sink);
 
 /* --- for transports: decoded registers; the lock is held [vcpu] --------------------------------------------------- */
 
