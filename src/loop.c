@@ -386,6 +386,25 @@ int loop_dispatch(struct loop *loop)
 	return r < 0 && !is_transient(r) ? r : 0;
 }
 
+static bool needs_kernel(struct loop *loop)
+{
+	unsigned flags = IO_URING_READ_ONCE(*loop->ring.sq.kflags);
+	return io_uring_sq_ready(&loop->ring) || flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+/* To wait for no time at all arms a timer all the same, which costs more than all the rest of a round. */
+static int submit_and_wait(struct loop *loop, uint64_t timeout_ns)
+{
+	if (timeout_ns == 0)
+		return needs_kernel(loop) ? io_uring_submit_and_get_events(&loop->ring) : 0;
+	struct __kernel_timespec timeout = {
+		.tv_sec = (long long)(timeout_ns / NS_PER_S),
+		.tv_nsec = (long long)(timeout_ns % NS_PER_S),
+	};
+	struct io_uring_cqe *cqe;
+	return io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
+}
+
 int loop_wait(struct loop *loop, uint64_t timeout_ns)
 {
 	int r = enter(loop);
@@ -397,12 +416,7 @@ int loop_wait(struct loop *loop, uint64_t timeout_ns)
 	uint64_t since_ns = loop->pollers ? loop_now_ns() : 0;
 	if (loop->deferred_head || loop_spin(loop, timeout_ns > 0) || loop->deferred_head)
 		timeout_ns = 0;
-	struct __kernel_timespec timeout = {
-		.tv_sec = (long long)(timeout_ns / NS_PER_S),
-		.tv_nsec = (long long)(timeout_ns % NS_PER_S),
-	};
-	struct io_uring_cqe *cqe;
-	r = io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
+	r = submit_and_wait(loop, timeout_ns);
 	if (r < 0 && !is_transient(r))
 		return r;
 	if (since_ns && timeout_ns)

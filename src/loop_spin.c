@@ -6,10 +6,14 @@
  * So while a poller is active the loop looks at its memory and at the completion queue for up to `spin_ns` before it
  * sleeps; a guest is not asked to ring meanwhile.
  *
- * How long pays off is learnt: an event that came after the look was over, but within SPIN_MAX_NS, doubles the time;
- * one that came later sets it to nothing. A disk that is idle, or slow, is slept for at once, and costs no time at all.
+ * How long pays off is learnt: an event for which we slept, but which came within SPIN_MAX_NS, would have been seen;
+ * one that came later halves the time that we look, down to nothing. It is halved and not dropped, because a thread
+ * that sleeps on a busy machine is woken late, and would never come out of that again. An idle disk costs nothing:
+ * nobody looks before the first event; a slow one is soon slept for at once.
  */
 #include "loop.h"
+
+#include <sched.h>
 
 #include "loop_ring.h"
 
@@ -59,6 +63,7 @@ static bool look_for_a_while(struct loop *loop)
 	do {
 		if (look(loop))
 			return true;
+		sched_yield(); /* the guest may have been put on this CPU, and what we wait for is its work */
 	} while (loop_now_ns() < deadline_ns);
 	return false;
 }
@@ -94,10 +99,8 @@ bool loop_spin(struct loop *loop, bool may_look)
 void loop_spin_slept(struct loop *loop, uint64_t since_ns)
 {
 	uint64_t waited_ns = loop_now_ns() - since_ns;
-	if (waited_ns > SPIN_MAX_NS)
-		loop->spin_ns = 0;
-	else if (waited_ns > loop->spin_ns)
-		loop->spin_ns = loop->spin_ns ? 2 * loop->spin_ns : SPIN_MIN_NS;
-	if (loop->spin_ns > SPIN_MAX_NS)
+	if (waited_ns <= SPIN_MAX_NS)
 		loop->spin_ns = SPIN_MAX_NS;
+	else
+		loop->spin_ns = loop->spin_ns > SPIN_MIN_NS ? loop->spin_ns / 2 : 0;
 }
