@@ -128,12 +128,12 @@ static void describe_timeout(const struct vmlet *vm, char *ret_text, size_t size
 /* What came first counts: a stop that finds the guest ended changes nothing; one that finds it restarting ends it. */
 static void look_for_end(struct vmlet *vm)
 {
-	uint64_t stop = atomic_load(&vm->stop);
 	struct vm_end end = vm_get_end(&vm->machine.vm);
 	bool is_reset = end.reason == VM_END_RESET || end.reason == VM_END_TRIPLE_FAULT;
 	bool restarts = is_reset && vm->config.on_reboot == VMLET_ON_REBOOT_RESTART;
 	if (end.reason != VM_END_NONE)
 		tell_guest_end(vm, &end);
+	uint64_t stop = atomic_load(&vm->stop);
 	if (end.reason != VM_END_NONE && !restarts) {
 		struct end_words words = end_words(&end);
 		finish(vm, words.end, end.value, words.text);
