@@ -140,8 +140,8 @@ enum vmlet_transport {
 };
 
 /*
- * What happens to a VM, as it happens and in this order; a guest that is restarted is loaded and runs again. The numbers
- * are part of the ABI.
+ * What happens to a VM, as it happens and in this order; a guest that is restarted is loaded and runs again. The
+ * numbers are part of the ABI.
  */
 enum vmlet_event_kind {
 	VMLET_EVENT_CREATED = 1,       /* vmlet_new has checked everything and opened the files */
