@@ -41,11 +41,18 @@ bool api_is_running(const struct vmlet *vm)
 	return vm->machine.board && vm->result.end == VMLET_END_NONE;
 }
 
+/* What a program that has ended by itself has written is its result, and its reader may take the time it wants. */
+static bool waits_for_streams(const struct vmlet *vm)
+{
+	bool own_end = vm->result.end == VMLET_END_DEBUG_EXIT || vm->result.end == VMLET_END_POWEROFF;
+	return own_end && street_streams_pending(&vm->street) && !vm->timed_out && !atomic_load(&vm->stop);
+}
+
 void api_drain_timeout(struct loop_timer *timer)
 {
 	struct vmlet *vm = container_of(timer, struct vmlet, drain_timer);
 	size_t pending = street_pending(&vm->street);
-	if (pending >= vm->drain_pending) {
+	if (pending >= vm->drain_pending && !waits_for_streams(vm)) {
 		vm->drained = true; /* nobody reads */
 		return;
 	}
@@ -61,7 +68,6 @@ static void finish(struct vmlet *vm, enum vmlet_end end, uint32_t value, const c
 	vm_stop(&vm->machine.vm);
 	vm->stats.ended_ns = loop_now_ns();
 
-	loop_timer_disarm(vm->loop, &vm->timeout_timer);
 	vm->drain_pending = street_pending(&vm->street);
 	loop_timer_arm(vm->loop, &vm->drain_timer, loop_now_ns() + DRAIN_PATIENCE_NS);
 }
@@ -158,6 +164,7 @@ static int has_ended(struct vmlet *vm)
 	if (!vm->drained && street_pending(&vm->street))
 		return 0;
 	loop_timer_disarm(vm->loop, &vm->drain_timer);
+	loop_timer_disarm(vm->loop, &vm->timeout_timer);
 	if (!vm->end_told) {
 		vm->end_told = true;
 		api_tell_console(vm);
