@@ -26,12 +26,13 @@ def cache_dir():
     return pathlib.Path.home() / ".cache" / "vmlet"
 
 
-def find_place(tools, vmlet, dialog):
+def find_place(tools, programs):
+    """A Place; programs has the paths of vmlet and of our own tools by their names."""
     testmachine = tools / "testmachine" / "testmachine"
     probe = subprocess.run([testmachine, "probe"], capture_output=True, text=True, check=False)
     if probe.returncode == HARDWARE:
-        return Host(tools, vmlet, dialog)
-    return TestMachine(tools, vmlet, dialog, testmachine, probe.stdout.strip())
+        return Host(tools, programs)
+    return TestMachine(tools, programs, testmachine, probe.stdout.strip())
 
 
 class Job:
@@ -44,7 +45,9 @@ class Job:
         self._place = place
         self.tools = place.tools
         self.guest = place.guest
-        self.add("vmlet", place.vmlet)
+        self.image = None
+        self.back = None  # a directory in the job's, whose files are wanted after run
+        self.add_program("vmlet")
 
     def __enter__(self):
         return self
@@ -60,8 +63,16 @@ class Job:
             shutil.copy(source, self.directory / name)
         return name
 
+    def add_program(self, name):
+        return self.add(name, self._place.programs[name])
+
     def add_guest(self, path):
         return self.add(path.replace("/", "-"), self._place.guest(path))
+
+    def use_image(self, path):
+        """Attaches one of the guests' disk images, which is not changed; its path for the commands that are run."""
+        self.image = self._place.guest(path)
+        return self._place.path_of_image(self.image)
 
     def write(self, name, data):
         (self.directory / name).write_bytes(data if isinstance(data, bytes) else data.encode())
@@ -69,11 +80,11 @@ class Job:
 
     def run(self, command, timeout):
         """The exit status and all output, which is also passed on live."""
-        return self._place.run(self.directory, command, timeout)
+        return self._place.run(self, command, timeout)
 
     def converse(self, script, command, timeout):
         """Has dialog.c follow a script with the command; returns the output."""
-        self.add("dialog", self._place.dialog)
+        self.add_program("dialog")
         self.write("script", script)
         status, output = self.run(["./dialog", "script", *command], timeout)
         if status:
@@ -86,10 +97,9 @@ class Place:
 
     where = ""
 
-    def __init__(self, tools, vmlet, dialog):
+    def __init__(self, tools, programs):
         self.tools = tools
-        self.vmlet = shutil.which(vmlet) or vmlet
-        self.dialog = shutil.which(dialog) or dialog
+        self.programs = {name: shutil.which(path) or path for name, path in programs.items()}
         self.guests = cache_dir() / "guests"
         self.guests.mkdir(parents=True, exist_ok=True)
 
@@ -111,8 +121,12 @@ class Host(Place):
         return False
 
     @staticmethod
-    def run(directory, command, timeout):
-        status, output = relay(["timeout", str(timeout), *command], directory)
+    def path_of_image(image):
+        return str(image)
+
+    @staticmethod
+    def run(job, command, timeout):
+        status, output = relay(["timeout", str(timeout), *command], job.directory)
         if status == TIMED_OUT:
             raise Failure(f"it did not end in {timeout} seconds")
         return status, output
@@ -127,8 +141,8 @@ class TestMachine(Place):
 
     fast = False
 
-    def __init__(self, tools, vmlet, dialog, testmachine, kvm):
-        super().__init__(tools, vmlet, dialog)
+    def __init__(self, tools, programs, testmachine, kvm):
+        super().__init__(tools, programs)
         self._suspect = False
         self.where = f"in the test machine (this host's KVM: {kvm})"
         self._testmachine = testmachine
@@ -137,13 +151,21 @@ class TestMachine(Place):
         """Whether a failure looks like that fault, so that it is fair to try once more."""
         return self._suspect
 
-    def run(self, directory, command, timeout):
+    @staticmethod
+    def path_of_image(_):
+        return "/dev/vdc"
+
+    def run(self, job, command, timeout):
         with tempfile.TemporaryDirectory() as scratch:
             report = pathlib.Path(scratch, "report")
-            trees = ["--tree", f"{directory}:{GUEST_DIR}", *library_trees(self.vmlet, scratch)]
+            trees = ["--tree", f"{job.directory}:{GUEST_DIR}", *library_trees(self.programs["vmlet"], scratch)]
+            if job.image:
+                trees += ["--image", str(job.image)]
+            if job.back:
+                trees += ["--out", f"{job.directory / job.back}:{GUEST_DIR}/{job.back}"]
             status, output = relay(
                 [self._testmachine, "run", "--timeout", str(timeout), "--status-file", report, *trees, "--", *command],
-                directory)
+                job.directory)
             said = report.read_text(encoding="utf-8").strip() if report.exists() else "nothing"
         self._suspect = said.startswith("machine") or TRIPLE_FAULT in output
         if said == "timeout":

@@ -34,7 +34,7 @@ class OutOfTime(Exception):
 class Job:
     """What to run: see `testmachine run --help` for the fields."""
 
-    def __init__(self, command, trees, out, stdin, as_user, timeout, console=None, tty=False):
+    def __init__(self, command, trees, out, stdin, as_user, timeout, console=None, tty=False, image=None):
         self.command = command
         self.trees = trees
         self.out = out
@@ -43,6 +43,7 @@ class Job:
         self.timeout = timeout
         self.console = console
         self.tty = tty
+        self.image = image
         # Ends both streams, with the status after it. Output that holds its first byte is held back
         # until the next byte tells, so that byte is one that few programs end a write with.
         self.marker = b"\x1d" + secrets.token_hex(16).encode()
@@ -62,7 +63,7 @@ def run(job, state, cpus):
 
 def attempt(job, state, cpus):
     with contextlib.ExitStack() as stack:
-        disks = [new_disk(), new_disk()]
+        disks = [new_disk(), new_disk(), os.open(job.image, os.O_RDONLY) if job.image else new_disk()]
         for disk in disks:
             stack.callback(os.close, disk)
         machine = stack.enter_context(
@@ -161,6 +162,7 @@ def settings(job):
         "user": "user" if job.as_user else "root",
         "marker": job.marker.decode(),
         "out_dir": job.out[1] if job.out else "",
+        "has_image": "yes" if job.image else "",
         "tty_size": "{1} {0}".format(*os.get_terminal_size(0)) if job.tty else "",
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())

@@ -36,7 +36,7 @@ class Machine:
     qemu        the program
     ram         path of the file that is its memory
     ram_shared  whether it changes the file, or a private copy
-    disks       two file descriptors, see new_disk()
+    disks       two file descriptors, see new_disk(), and a third of an image that is only read
     """
 
     def __init__(self, qemu, kernel, initramfs, ram, ram_shared, cpus, disks, incoming=False):
@@ -89,8 +89,9 @@ class Machine:
     @staticmethod
     def _disks(disks):
         arguments = []
-        for name, disk in zip(("job", "back"), disks):
-            arguments += ["-drive", f"if=none,id={name},format=raw,file.locking=off,cache=unsafe,file=/proc/self/fd/{disk}",
+        for name, mode, disk in zip(("job", "back", "image"), ("off", "off", "on"), disks):
+            arguments += ["-drive", f"if=none,id={name},format=raw,file.locking=off,cache=unsafe,readonly={mode},"
+                                    f"file=/proc/self/fd/{disk}",
                           "-device", f"virtio-blk-pci,drive={name}"]
         return arguments
 

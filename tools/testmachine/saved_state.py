@@ -126,7 +126,7 @@ def build(directory, cpus):
 
 def boot_and_save(state, cpus):
     with contextlib.ExitStack() as stack:
-        disks = [new_disk(), new_disk()]
+        disks = [new_disk(), new_disk(), new_disk()]
         for disk in disks:
             stack.callback(os.close, disk)
         machine = stack.enter_context(
