@@ -21,7 +21,7 @@ enum { STATUS_ENDED = 1, STATUS_SIZE = 2 };
 enum { BLOCK = 4096 };
 
 static const uint32_t NOBODY = 0x80000000;
-static uint8_t block[BLOCK];
+static uint8_t block[BLOCK] __attribute__((aligned(4096)));
 
 static void put(const uint8_t *data, uint32_t size, bool wide)
 {

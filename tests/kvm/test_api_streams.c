@@ -159,7 +159,7 @@ static void run_slow_reader(const void *arg)
 	struct streams streams;
 
 	(void)arg;
-	start(&machine, &streams, "mode=write kib=600 width=4", 0);
+	start(&machine, &streams, "mode=write kib=200 width=4", 0);
 	close(streams.out[1]);
 	pump_free(streams.out_pump);
 	CHECK(pipe2(streams.out, O_CLOEXEC) == 0, "pipe");
@@ -167,7 +167,7 @@ static void run_slow_reader(const void *arg)
 	streams.out_pump =
 		pump_start(streams.out[0], (struct pump_pace){.stall_ms = 3500, .pause_us = 1000, .chunk = 4096});
 	finish(&machine, &streams, 0);
-	check_pattern(streams.out_pump, 600 << 10);
+	check_pattern(streams.out_pump, 200 << 10);
 	end(&machine, &streams);
 }
 
@@ -180,7 +180,7 @@ static void run_deaf_reader(const void *arg)
 
 	(void)arg;
 	CHECK(pipe2(out, O_CLOEXEC) == 0, "pipe");
-	machine_init(&machine, "streams", "mode=write kib=600 width=4");
+	machine_init(&machine, "streams", "mode=write kib=100 width=4");
 	machine.config.streams.enabled = true;
 	machine.config.streams.out_fd = out[1];
 	machine.config.timeout_ns = 5 * 1000000000ULL;
