@@ -418,9 +418,18 @@ static void a_broken_ring_silences_the_device(void **state)
 	assert_int_equal(rig_take_all(&c->rig, 0), 1);
 }
 
+static void keep_text(void *ctx, const char *text)
+{
+	char *kept = ctx;
+	assert_true(strlen(kept) + strlen(text) < 256);
+	strcat(kept, text);
+}
+
 static void a_model_breaks_its_device_once(void **state)
 {
 	struct core *c = *state;
+	char told[256] = "";
+	virtio_set_owner(c->rig.dev, NULL, (struct virtio_sink){keep_text, told});
 	core_start(c);
 	virtio_lock(c->rig.dev);
 	virtio_break(c->rig.dev, "a rule of %s", "mine");
@@ -429,13 +438,22 @@ static void a_model_breaks_its_device_once(void **state)
 	assert_int_equal(c->config_interrupts, 1);
 	assert_int_equal(c->rig.log_lines, 1);
 	assert_non_null(strstr(c->rig.log_text, "fake: a rule of mine"));
+	assert_string_equal(told, "fake: a rule of mine");
 	core_add_status(c, VIRTIO_CONFIG_S_DRIVER_OK);
 	assert_true(virtio_read_status(c->rig.dev) & VIRTIO_CONFIG_S_NEEDS_RESET);
+}
+
+static void count_told(void *ctx, const char *text)
+{
+	assert_ptr_equal(strstr(text, "fake 'root': queue 0: "), text);
+	++*(unsigned *)ctx;
 }
 
 static void a_driver_cannot_flood_the_log(void **state)
 {
 	struct core *c = *state;
+	unsigned told = 0;
+	virtio_set_owner(c->rig.dev, "root", (struct virtio_sink){count_told, &told});
 	for (unsigned i = 0; i < 40; i++) {
 		core_prepare(c);
 		core_add_status(c, VIRTIO_CONFIG_S_DRIVER_OK);
@@ -445,6 +463,7 @@ static void a_driver_cannot_flood_the_log(void **state)
 		core_write_status(&c->rig, 0);
 	}
 	assert_true(c->rig.log_lines >= 1 && c->rig.log_lines <= 2 * LOG_LIMIT_BURST);
+	assert_true(told >= 1 && told <= c->rig.log_lines); /* nor its owner */
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, core_setup, core_teardown)
