@@ -390,6 +390,9 @@ static void a_long_request_is_many_operations(void **state)
 	(void)state;
 	enum { SPANS = 100 };
 	struct iovec iov[SPANS];
+	close_disk(); /* a larger one */
+	close(file);
+	unlink(path);
 	make_file(SPANS * sizeof(memory));
 	open_disk();
 	for (unsigned i = 0; i < SPANS; i++)
