@@ -264,7 +264,7 @@ VMLET_API int vmlet_start(struct vmlet *vm, struct vmlet_error *ret_error);
 VMLET_API int vmlet_run(struct vmlet *vm, struct vmlet_result *ret_result);
 
 /* A descriptor that polls readable when vmlet_dispatch has work; the library's, do not read it. [any] */
-VMLET_API int vmlet_get_fd(const struct vmlet *vm);
+VMLET_API int vmlet_get_fd(struct vmlet *vm);
 
 /* Do what is ready without waiting. 0: the VM goes on, 1: it has ended (vmlet_get_result), or -errno. [owner] */
 VMLET_API int vmlet_dispatch(struct vmlet *vm);

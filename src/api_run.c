@@ -168,7 +168,7 @@ static int has_ended(struct vmlet *vm)
 
 /* --- serving -------------------------------------------------------------------------------------------- */
 
-int vmlet_get_fd(const struct vmlet *vm)
+int vmlet_get_fd(struct vmlet *vm)
 {
 	return loop_get_fd(vm->loop);
 }
