@@ -115,6 +115,19 @@ status {POWEROFF}
     check_errors(output, r" systemd\[1\]: ")
 
 
+def reboots(place, kernel, count):
+    """Each boot checks what the earlier ones left on the disk; in the end so does fsck."""
+    with Job(place) as job:
+        command = disk_command(job, kernel, ["repeat:count", "fsck:vda", "errors", "poweroff"],
+                               ["$IMAGE,overlay=scratch/root.overlay"], options=["--on-reboot", "restart"],
+                               cmdline=f"BOOTS={count}")
+        status, output = run_script(job, command, BOOT_SECONDS * count)
+    expect_status(status, POWEROFF)
+    expect(info_lines(output, "boot") == [str(number + 1) for number in range(count)], "not every boot left its mark")
+    expect_ended(output, "fsck vda")
+    check_errors(output)
+
+
 # --- data -----------------------------------------------------------------------------------------------
 
 # Name, settings. An overlay keeps its image; scratch is a file system that can O_DIRECT, elsewhere may be memory.
@@ -331,6 +344,7 @@ TESTS = {
     "6.1-disk-rebind": functools.partial(rebind, kernel="linux-6.1/vmlinux", transport="pci"),
 }
 LONG = {
+    "6.1-disk-reboot-50": functools.partial(reboots, kernel="linux-6.1/vmlinux", count=50),
     "6.1-disk-debian-mmio": functools.partial(debian, kernel="linux-6.1/vmlinux", transport="mmio"),
     "6.12-disk-fio-pci-long": functools.partial(fio, kernel="linux-6.12/vmlinux", transport="pci", mib=32),
     "6.1-disk-fio-mmio-long": functools.partial(fio, kernel="linux-6.1/vmlinux", transport="mmio", mib=32),

@@ -2,8 +2,8 @@
  * Writes numbered records to a disk, says when they are flushed, and checks later that what it said is true:
  *
  *	flushed fill FILE BYTES      makes an image in which no record is written yet
- *	flushed write DEVICE LAST    writes the records after LAST for ever; "flushed DEVICE N": all up to N are on the disk
- *	flushed verify DEVICE LAST   the records up to LAST are there, and nothing but records is
+ *	flushed write DEVICE LAST    writes the records after LAST for ever; "flushed DEVICE N": all up to N are on the
+ *disk flushed verify DEVICE LAST   the records up to LAST are there, and nothing but records is
  *
  * Each slot of 16 sectors has a place for one record of 1 to 16 sectors; record N goes to slot N * STRIDE modulo the
  * slots, so that records are scattered and overwrite older ones. Every sector tells its record and its place. A record
