@@ -320,6 +320,9 @@ static const struct section {
 	{"intx", check_intx, ON_DEMAND},
 	{"bar", check_bar, ONLY_PCI},
 	{"wrap", check_wrap, ON_DEMAND},
+	{"resize", check_resize, ON_DEMAND},
+	{"reboot", check_reboot, ON_DEMAND},
+	{"storm", check_storm, ON_DEMAND},
 };
 
 static bool is_named(const char *name)

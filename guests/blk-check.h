@@ -20,6 +20,8 @@ enum { /* statuses: the first of each section; guests/README.md lists them */
        STATUS_WRAP = 80,
        STATUS_BAR = 85,
        STATUS_BAD = 90,
+       STATUS_RESIZE = 100,
+       STATUS_REBOOT = 105,
 };
 
 enum { CHUNK = 65536, CHUNK_SECTORS = CHUNK / BLK_SECTOR, QUIET_US = 20000, IRQ_MS = 3000 };
@@ -47,5 +49,10 @@ void check_reset(void);
 void check_sizes(void);
 void check_wrap(void);
 void check_bad(void);
+
+/* blk-check-machine.c */
+void check_resize(void);
+void check_reboot(void);
+void check_storm(void);
 
 #endif

@@ -94,6 +94,12 @@ struct vmlet_serial {
 	 */
 	size_t (*input_filter)(void *ctx, uint8_t *data, size_t size_bytes);
 	void *input_filter_ctx;
+	/*
+	 * Sees all output, in order and once, also what the back end discards, as soon as the loop comes by. What it
+	 * does not take in time holds the guest back as a slow reader does. NULL: none. [owner]
+	 */
+	void (*output_tap)(void *ctx, const uint8_t *data, size_t size_bytes);
+	void *output_tap_ctx;
 };
 
 enum vmlet_disk_kind {
@@ -132,6 +138,36 @@ enum vmlet_transport {
 	VMLET_TRANSPORT_MMIO = 1, /* virtio-mmio, described in ACPI: for kernels without PCI; at most 16 devices */
 };
 
+/* What happens to a VM, as it happens. The numbers are part of the ABI. */
+enum vmlet_event_kind {
+	VMLET_EVENT_CREATED = 1,       /* vmlet_new has checked everything and opened the files */
+	VMLET_EVENT_KERNEL_LOADED = 2, /* guest memory is ready */
+	VMLET_EVENT_RUNNING = 3,       /* the vCPUs have started */
+	VMLET_EVENT_CONSOLE = 4,       /* the first byte of serial output */
+	VMLET_EVENT_PANIC = 5,         /* the guest's kernel reported a panic */
+	VMLET_EVENT_RESET = 6,         /* the guest reset itself (and may be restarted) */
+	VMLET_EVENT_DEVICE_BROKEN = 7, /* a driver broke the rules; `text` names the device and the rule */
+	VMLET_EVENT_ENDED = 8,         /* vmlet_get_result has the end */
+};
+
+struct vmlet_event {
+	enum vmlet_event_kind kind;
+	uint64_t monotonic_ns; /* CLOCK_MONOTONIC */
+	const char *text;      /* more about it, or ""; valid during the call */
+};
+
+/*
+ * Byte streams to and from a program in the guest, past every kernel driver: the stream port (docs/stream-port.md).
+ * What `vmlet exec` is made of. Descriptors are borrowed; -1: none.
+ */
+struct vmlet_streams {
+	bool enabled;
+	int in_fd, out_fd, err_fd;
+	uint16_t rows, columns; /* the terminal's size, 0: not a terminal; vmlet_set_window_size changes it */
+	size_t (*input_filter)(void *ctx, uint8_t *data, size_t size_bytes); /* as that of a serial port. [owner] */
+	void *input_filter_ctx;
+};
+
 /*
  * Everything about a VM. vmlet_config_init fills the defaults; strings are copied by vmlet_new. New members
  * are added at the end only, and struct_size tells the library which of them the caller knows.
@@ -157,6 +193,11 @@ struct vmlet_config {
 	enum vmlet_transport transport;
 	unsigned iothreads; /* I/O threads that disks are placed on in turn; 0 (default): the thread of vmlet_run does
 			       all */
+	void (*event)(void *ctx,
+		      const struct vmlet_event *event); /* NULL: none; quick, and calls nothing here. [any] */
+	void *event_ctx;
+	uint64_t timeout_ns; /* after so long since vmlet_start it ends as VMLET_END_TIMEOUT; 0: never */
+	struct vmlet_streams streams;
 };
 
 /* How a VM ended. The numbers are part of the ABI. */
@@ -171,12 +212,33 @@ enum vmlet_end {
 	VMLET_END_KVM_ERROR =
 		7, /* KVM cannot go on: internal error or failed entry; result.text and the log say more */
 	VMLET_END_HOST_ERROR = 8, /* the host failed under a running VM; result.text says more */
+	VMLET_END_TIMEOUT = 9,    /* config.timeout_ns is over */
 };
 
 struct vmlet_result {
 	enum vmlet_end end;
 	uint32_t value; /* VMLET_END_DEBUG_EXIT: 0 to 255; VMLET_END_STOPPED: what vmlet_stop was given */
 	char text[512]; /* one sentence, for people */
+};
+
+/*
+ * The exit statuses of the program `vmlet`: the guest's own status where there is one, else one of these. Programs that
+ * embed the library may use them too.
+ */
+enum vmlet_exit_status {
+	VMLET_EXIT_POWEROFF = 0,      /* powered off without a status; all expectations were met */
+	VMLET_EXIT_HOST = 1,          /* the host lacks or refuses something */
+	VMLET_EXIT_CONFIG = 2,        /* the command line or the configuration cannot be */
+	VMLET_EXIT_NO_STATUS = 79,    /* exec: the guest ended before the command had a status */
+	VMLET_EXIT_REBOOT = 80,       /* the guest reset itself */
+	VMLET_EXIT_PANIC = 81,        /* the guest's kernel panicked */
+	VMLET_EXIT_TRIPLE_FAULT = 82, /* the guest ended in a triple fault */
+	VMLET_EXIT_KVM = 83,          /* KVM cannot run the guest */
+	VMLET_EXIT_EXPECT = 84,       /* the console never showed what was expected, or showed what must not be */
+	VMLET_EXIT_LEFT = 85,         /* the user left with Ctrl-A x */
+	VMLET_EXIT_TIMEOUT = 124,     /* it took too long (as timeout(1) has it) */
+	VMLET_EXIT_SIGNAL = 128,      /* plus the number of the signal that ended vmlet */
+	VMLET_EXIT_BUG = 134,         /* a bug in vmlet (SIGABRT) */
 };
 
 /* Fill with defaults and sizeof(struct vmlet_config). [any] */
@@ -202,7 +264,7 @@ VMLET_API int vmlet_start(struct vmlet *vm, struct vmlet_error *ret_error);
 VMLET_API int vmlet_run(struct vmlet *vm, struct vmlet_result *ret_result);
 
 /* A descriptor that polls readable when vmlet_dispatch has work; the library's, do not read it. [any] */
-VMLET_API int vmlet_get_fd(const struct vmlet *vm);
+VMLET_API int vmlet_get_fd(struct vmlet *vm);
 
 /* Do what is ready without waiting. 0: the VM goes on, 1: it has ended (vmlet_get_result), or -errno. [owner] */
 VMLET_API int vmlet_dispatch(struct vmlet *vm);
@@ -223,6 +285,23 @@ VMLET_API int vmlet_resume(struct vmlet *vm);
 
 /* Press the ACPI power button: a guest that listens shuts down. 0, or -EINVAL when not running. [owner] */
 VMLET_API int vmlet_press_power_button(struct vmlet *vm);
+
+/*
+ * Type for the guest: `data` goes to the serial port as if it had come from its input, before what comes from there.
+ * Takes up to 64 KiB ahead of the guest; returns how many bytes it took, or -EINVAL when not running. [owner]
+ */
+VMLET_API int vmlet_type(struct vmlet *vm, const void *data, size_t size_bytes);
+
+/* The terminal behind config.streams has another size. 0, or -EINVAL. [owner] */
+VMLET_API int vmlet_set_window_size(struct vmlet *vm, uint16_t rows, uint16_t columns);
+
+/* When things happened, CLOCK_MONOTONIC in ns, 0 for what has not; and what it took. */
+struct vmlet_stats {
+	uint64_t created_ns, loaded_ns, running_ns, console_ns, ended_ns;
+	uint64_t console_bytes; /* serial output */
+	uint64_t restarts;
+};
+VMLET_API void vmlet_get_stats(const struct vmlet *vm, struct vmlet_stats *ret_stats); /* [owner] */
 
 /* What a disk has done since the machine started. */
 struct vmlet_disk_counters {

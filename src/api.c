@@ -2,56 +2,11 @@
 #include "vmlet.h"
 
 #include <errno.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "arch/board.h"
-#include "chr.h"
+#include "api_impl.h"
 #include "config.h"
-#include "disks.h"
-#include "loader/loader.h"
-#include "log.h"
-#include "loop.h"
-#include "util.h"
-#include "vm.h"
-
-/* How long the end waits for a console reader that does not read at all. */
-static const uint64_t DRAIN_PATIENCE_NS = 2000000000;
-
-static const uint64_t STOP_REQUESTED = 1ULL << 32;
-
-/* What a guest's restart makes anew; everything else of a struct vmlet outlives it. */
-struct machine {
-	struct gmem *gmem;
-	struct vm vm;
-	bool has_vm;
-	struct board *board;
-};
-
-struct vmlet {
-	struct vmlet_config config; /* owned: config.h */
-
-	struct log log;
-	struct loop *loop;
-	struct chr *serial, *debugcon;
-	struct image kernel;
-	struct image *initrds;
-	unsigned initrd_count; /* open */
-	struct disks disks;
-
-	struct machine machine;
-	bool started;
-
-	/* vmlet_stop may run in a signal handler: one word, no lock. */
-	_Atomic uint64_t stop; /* 0, or STOP_REQUESTED and the first caller's value */
-
-	struct vmlet_result result;
-	struct loop_timer drain_timer;
-	size_t drain_pending; /* at the last look */
-	bool drained;
-};
 
 const char *vmlet_version(void)
 {
@@ -72,6 +27,11 @@ _Static_assert((int)ERR_HOST == VMLET_ERROR_HOST && (int)ERR_CONFIG == VMLET_ERR
 	       "the two enums agree");
 _Static_assert((int)LOG_LEVEL_DEBUG == VMLET_LOG_DEBUG, "the two enums agree");
 _Static_assert((int)BOOT_PVH == VMLET_BOOT_PVH && (int)BOOT_LINUX64 == VMLET_BOOT_LINUX64, "the two enums agree");
+
+static void virtio_broke(void *ctx, const char *text)
+{
+	events_post(ctx, VMLET_EVENT_DEVICE_BROKEN, text);
+}
 
 /* --- setting up ------------------------------------------------------------------------------------------ */
 
@@ -101,21 +61,10 @@ static int open_files(struct vmlet *vm, struct err *err)
 	return open_initrds(vm, err);
 }
 
-static struct chr *open_chr(struct vmlet *vm, const struct vmlet_serial *serial, struct err *err)
+static void forward_log(void *ctx, enum log_level level, const char *line)
 {
-	struct chr_filter filter = {serial->input_filter, serial->input_filter_ctx};
-	switch (serial->kind) {
-	case VMLET_SERIAL_FD:
-		return chr_fd_new(vm->loop, &vm->log, serial->in_fd, serial->out_fd, filter, err);
-	case VMLET_SERIAL_FILE:
-		return chr_file_new(vm->loop, &vm->log, serial->path, err);
-	case VMLET_SERIAL_PTY:
-		return chr_pty_new(vm->loop, &vm->log, err);
-	case VMLET_SERIAL_UNIX:
-		return chr_unix_new(vm->loop, &vm->log, serial->path, err);
-	default:
-		return chr_null_new(err);
-	}
+	const struct vmlet_config *config = ctx;
+	config->log(config->log_ctx, (enum vmlet_log_level)level, line);
 }
 
 static int open_street(struct vmlet *vm, struct err *err)
@@ -123,26 +72,17 @@ static int open_street(struct vmlet *vm, struct err *err)
 	vm->loop = loop_new(err);
 	if (!vm->loop)
 		return err->code;
-	vm->serial = open_chr(vm, &vm->config.serial, err);
-	if (!vm->serial)
-		return err->code;
-	vm->debugcon = open_chr(vm, &vm->config.debugcon, err);
-	return vm->debugcon ? 0 : err->code;
+	events_set_loop(&vm->events, vm->loop);
+	return street_open(&vm->street, &vm->config, vm->loop, &vm->log, api_tell_console, vm, err);
 }
-
-static void forward_log(void *ctx, enum log_level level, const char *line)
-{
-	const struct vmlet_config *config = ctx;
-	config->log(config->log_ctx, (enum vmlet_log_level)level, line);
-}
-
-static void drain_timeout(struct loop_timer *timer);
 
 static int init(struct vmlet *vm, const struct vmlet_config *config, struct err *err)
 {
 	vm->kernel.fd = -1;
-	vm->drain_timer.fn = drain_timeout;
+	vm->drain_timer.fn = api_drain_timeout;
+	vm->timeout_timer.fn = api_time_is_over;
 	int r = config_init(&vm->config, config, err);
+	events_init(&vm->events, &vm->config);
 	vm->log = (struct log){(enum log_level)vm->config.log_level, vm->config.log ? forward_log : NULL, &vm->config};
 	if (r == 0)
 		r = open_files(vm, err);
@@ -167,12 +107,13 @@ struct vmlet *vmlet_new(const struct vmlet_config *config, struct vmlet_error *r
 		copy_error(ret_error, &err);
 		return NULL;
 	}
+	api_tell(vm, VMLET_EVENT_CREATED, &vm->stats.created_ns, loop_now_ns(), "");
 	return vm;
 }
 
 /* --- the machine ---------------------------------------------------------------------------------------- */
 
-static void machine_free(struct machine *machine)
+void api_machine_free(struct machine *machine)
 {
 	if (machine->has_vm)
 		vm_stop(&machine->vm);
@@ -183,7 +124,7 @@ static void machine_free(struct machine *machine)
 	*machine = (struct machine){0};
 }
 
-static int machine_create(struct vmlet *vm, struct err *err)
+int api_machine_create(struct vmlet *vm, struct err *err)
 {
 	struct machine *machine = &vm->machine;
 	struct gmem_region regions[GMEM_REGIONS_MAX];
@@ -209,198 +150,81 @@ static int machine_create(struct vmlet *vm, struct err *err)
 		.protocol = (enum boot_protocol)vm->config.boot_protocol,
 		.cpu_features = vm->config.cpu_features,
 		.cpu_count = vm->config.cpus,
-		.serial = vm->serial,
-		.debugcon = vm->debugcon,
+		.serial = vm->street.serial,
+		.debugcon = vm->street.debugcon,
+		.streams =
+			{
+				.in = vm->street.in,
+				.out = vm->street.out,
+				.err = vm->street.err,
+				.rows = vm->config.streams.rows,
+				.columns = vm->config.streams.columns,
+			},
 		.transport = (enum board_transport)vm->config.transport,
 		.disks = vm->disks.list,
 		.disk_count = vm->disks.count,
+		.virtio_sink = {virtio_broke, &vm->events},
 	};
 	machine->board = board_new(&config, &machine->vm, err);
 	if (!machine->board)
 		return err->code;
-	return vm_start(&machine->vm, err);
+	api_tell(vm, VMLET_EVENT_KERNEL_LOADED, &vm->stats.loaded_ns, board_loaded_ns(machine->board), "");
+	uint64_t before_ns = loop_now_ns(); /* nothing of the guest's comes earlier than this */
+	r = vm_start(&machine->vm, err);
+	if (r == 0)
+		api_tell(vm, VMLET_EVENT_RUNNING, &vm->stats.running_ns, before_ns, "");
+	return r;
+}
+
+static void arm_timeout(struct vmlet *vm, uint64_t start_ns)
+{
+	if (vm->config.timeout_ns && vm->config.timeout_ns < UINT64_MAX - start_ns)
+		loop_timer_arm(vm->loop, &vm->timeout_timer, start_ns + vm->config.timeout_ns);
 }
 
 int vmlet_start(struct vmlet *vm, struct vmlet_error *ret_error)
 {
 	struct err err = {0};
+	uint64_t start_ns = loop_now_ns();
 	int r;
 	if (vm->started) { /* and may be running: leave it alone */
 		r = err_config(&err, -EALREADY, "this VM was started before; make a new one");
 	} else {
 		vm->started = true;
-		r = machine_create(vm, &err);
+		r = api_machine_create(vm, &err);
 		if (r < 0)
-			machine_free(&vm->machine);
+			api_machine_free(&vm->machine);
+		else
+			arm_timeout(vm, start_ns);
 	}
 	if (r < 0)
 		copy_error(ret_error, &err);
 	return r;
 }
 
-/* --- the end -------------------------------------------------------------------------------------------- */
+/* --- while it runs ------------------------------------------------------------------------------------ */
 
-static bool is_running(const struct vmlet *vm)
+int vmlet_type(struct vmlet *vm, const void *data, size_t size_bytes)
 {
-	return vm->machine.board && vm->result.end == VMLET_END_NONE;
+	return api_is_running(vm) ? (int)chr_type(vm->street.serial, data, size_bytes) : -EINVAL;
 }
 
-static void drain_timeout(struct loop_timer *timer)
+int vmlet_set_window_size(struct vmlet *vm, uint16_t rows, uint16_t columns)
 {
-	struct vmlet *vm = container_of(timer, struct vmlet, drain_timer);
-	size_t pending = chr_pending(vm->serial) + chr_pending(vm->debugcon);
-	if (pending >= vm->drain_pending) {
-		vm->drained = true; /* nobody reads */
-		return;
-	}
-	vm->drain_pending = pending;
-	loop_timer_arm(vm->loop, timer, loop_now_ns() + DRAIN_PATIENCE_NS);
-}
-
-static void finish(struct vmlet *vm, enum vmlet_end end, uint32_t value, const char *text)
-{
-	vm->result.end = end;
-	vm->result.value = value;
-	(void)snprintf(vm->result.text, sizeof(vm->result.text), "%s", text);
-	vm_stop(&vm->machine.vm);
-
-	vm->drain_pending = chr_pending(vm->serial) + chr_pending(vm->debugcon);
-	loop_timer_arm(vm->loop, &vm->drain_timer, loop_now_ns() + DRAIN_PATIENCE_NS);
-}
-
-struct end_words {
-	enum vmlet_end end;
-	const char *text;
-};
-
-static struct end_words end_words(const struct vm_end *end)
-{
-	switch (end->reason) {
-	case VM_END_POWEROFF:
-		return (struct end_words){VMLET_END_POWEROFF, "the guest powered off"};
-	case VM_END_RESET:
-		return (struct end_words){VMLET_END_REBOOT, "the guest asked for a reboot"};
-	case VM_END_PANIC:
-		return (struct end_words){VMLET_END_PANIC, "the guest's kernel panicked"};
-	case VM_END_TRIPLE_FAULT:
-		return (struct end_words){VMLET_END_TRIPLE_FAULT, "the guest ended in a triple fault"};
-	case VM_END_DEBUG_EXIT:
-		return (struct end_words){VMLET_END_DEBUG_EXIT, "the guest wrote its status to the debug-exit port"};
-	case VM_END_KVM_ERROR:
-		return (struct end_words){VMLET_END_KVM_ERROR, end->text};
-	default:
-		return (struct end_words){VMLET_END_HOST_ERROR, end->text};
-	}
-}
-
-/* Every piece of state of the old machine is gone: what a reset leaves behind, nobody has to remember. */
-static void restart(struct vmlet *vm)
-{
-	struct err err = {0};
-	machine_free(&vm->machine);
-	if (machine_create(vm, &err) == 0) {
-		loop_wake(vm->loop); /* come round again, to submit what the new devices have queued */
-		return;
-	}
-	vm->result.end = VMLET_END_HOST_ERROR;
-	(void)snprintf(vm->result.text, sizeof(vm->result.text), "restart: %.500s", err.text);
-	machine_free(&vm->machine);
-	vm->drained = true;
-}
-
-/* What came first counts: a stop that finds the guest ended changes nothing; one that finds it restarting ends it. */
-static void look_for_end(struct vmlet *vm)
-{
-	uint64_t stop = atomic_load(&vm->stop);
-	struct vm_end end = vm_get_end(&vm->machine.vm);
-	bool is_reset = end.reason == VM_END_RESET || end.reason == VM_END_TRIPLE_FAULT;
-	bool restarts = is_reset && vm->config.on_reboot == VMLET_ON_REBOOT_RESTART;
-	if (end.reason != VM_END_NONE && !restarts) {
-		struct end_words words = end_words(&end);
-		finish(vm, words.end, end.value, words.text);
-	} else if (stop) {
-		finish(vm, VMLET_END_STOPPED, (uint32_t)stop, "stopped from outside");
-	} else if (restarts) {
-		restart(vm);
-	}
-}
-
-/* 1 once the VM has ended and its console is written out. */
-static int has_ended(struct vmlet *vm)
-{
-	if (is_running(vm))
-		look_for_end(vm);
-	if (vm->result.end == VMLET_END_NONE)
-		return 0;
-	if (!vm->drained && chr_pending(vm->serial) + chr_pending(vm->debugcon))
-		return 0;
-	loop_timer_disarm(vm->loop, &vm->drain_timer);
-	return 1;
-}
-
-/* --- serving -------------------------------------------------------------------------------------------- */
-
-int vmlet_get_fd(const struct vmlet *vm)
-{
-	return loop_get_fd(vm->loop);
-}
-
-int vmlet_dispatch(struct vmlet *vm)
-{
-	int r = loop_dispatch(vm->loop);
-	if (r < 0)
-		return r;
-	return vm->machine.board || vm->result.end != VMLET_END_NONE ? has_ended(vm) : -EINVAL;
-}
-
-int vmlet_run(struct vmlet *vm, struct vmlet_result *ret_result)
-{
-	if (!vm->machine.board && vm->result.end == VMLET_END_NONE)
+	if (!vm->config.streams.enabled)
 		return -EINVAL;
-	while (!has_ended(vm)) {
-		int r = loop_wait(vm->loop, UINT64_MAX);
-		if (r < 0)
-			return r;
-	}
-	if (ret_result)
-		vmlet_get_result(vm, ret_result);
+	vm->config.streams.rows = rows;
+	vm->config.streams.columns = columns; /* for a restarted guest */
+	if (vm->machine.board)
+		board_set_window_size(vm->machine.board, rows, columns);
 	return 0;
 }
 
-void vmlet_get_result(const struct vmlet *vm, struct vmlet_result *ret_result)
+void vmlet_get_stats(const struct vmlet *vm, struct vmlet_stats *ret_stats)
 {
-	*ret_result = vm->result;
-}
-
-void vmlet_stop(struct vmlet *vm, uint32_t value)
-{
-	uint64_t none = 0;
-	atomic_compare_exchange_strong(&vm->stop, &none, STOP_REQUESTED | value);
-	loop_wake(vm->loop);
-}
-
-int vmlet_pause(struct vmlet *vm)
-{
-	if (!is_running(vm))
-		return -EINVAL;
-	vm_pause(&vm->machine.vm);
-	return 0;
-}
-
-int vmlet_resume(struct vmlet *vm)
-{
-	if (!is_running(vm))
-		return -EINVAL;
-	vm_resume(&vm->machine.vm);
-	return 0;
-}
-
-int vmlet_press_power_button(struct vmlet *vm)
-{
-	if (!is_running(vm))
-		return -EINVAL;
-	board_press_power_button(vm->machine.board);
-	return 0;
+	*ret_stats = vm->stats;
+	ret_stats->console_ns = chr_first_output_ns(vm->street.serial);
+	ret_stats->console_bytes = chr_output_bytes(vm->street.serial);
 }
 
 /* --- disks ---------------------------------------------------------------------------------------------- */
@@ -436,17 +260,21 @@ int vmlet_get_disk_counters(struct vmlet *vm, const char *id, struct vmlet_disk_
 
 const char *vmlet_serial_path(const struct vmlet *vm)
 {
-	return chr_path(vm->serial);
+	return chr_path(vm->street.serial);
 }
 
 void vmlet_free(struct vmlet *vm)
 {
 	if (!vm)
 		return;
-	machine_free(&vm->machine);
+	api_machine_free(&vm->machine);
+	if (vm->loop) {
+		loop_timer_disarm(vm->loop, &vm->timeout_timer);
+		loop_timer_disarm(vm->loop, &vm->drain_timer);
+	}
 	disks_close(&vm->disks);
-	chr_free(vm->serial);
-	chr_free(vm->debugcon);
+	street_close(&vm->street);
+	events_fini(&vm->events);
 	loop_free(vm->loop);
 	image_close(&vm->kernel);
 	for (unsigned i = 0; i < vm->initrd_count; i++)

@@ -137,9 +137,10 @@ struct block *block_cow_open(struct loop *loop, const struct log *log, struct bl
 			     const struct block_cow_config *config, struct err *err);
 
 /*
- * An NBD client (newstyle, fixed; structured replies): "unix:PATH[:EXPORT]" or "HOST:PORT[:EXPORT]". Connects and
- * negotiates before it returns, within some seconds. When the connection is lost it reconnects, and sends what was in
- * flight again.
+ * An NBD client (newstyle, fixed; structured replies): "unix:PATH[:EXPORT]", "HOST:PORT[:EXPORT]" or
+ * "[IPV6]:PORT[:EXPORT]". Connects and negotiates before it returns, within five seconds (and what the resolver takes
+ * for a name). When the connection is lost it reconnects, and sends what was not answered again; what the server had
+ * answered but not been asked to flush is lost if it crashed. A server that is connected and silent is waited for.
  */
 struct block_nbd_config {
 	const char *address;

@@ -326,7 +326,7 @@ static int open_file(struct cow *cow, const struct block_cow_config *config, str
 	cow->name = make_name(config->path);
 	if (!cow->name)
 		return err_set(err, -ENOMEM, "overlay: %s", err_name(ENOMEM));
-	int r = cow_map_open(&cow->map, config, cow->base->info.size_bytes, err);
+	int r = cow_map_open(&cow->map, config, cow->base->info.size_bytes, cow->log, err);
 	if (r < 0)
 		return r;
 	cow->file = loop_add_file(cow->block.loop, cow->map.fd);

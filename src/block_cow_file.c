@@ -147,14 +147,16 @@ int cow_file_make_unlinked(const char *dir, const struct cow_layout *layout, str
 /* --- a named file ------------------------------------------------------------------------------------------- */
 
 /* One VM at a time; the lock goes with the descriptor, however the process ends. */
-static int lock_file(const char *path, int fd, struct err *err)
+static int lock_file(const char *path, int fd, const struct log *log, struct err *err)
 {
-	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-		return 0;
-	if (errno == EAGAIN || errno == EACCES)
-		return err_config(err, -EBUSY, "overlay '%s': is in use by another VM", path);
-	return err_set(err, -errno, "overlay '%s': lock: %s", path, err_name(errno));
+	int r = fd_lock(fd, false);
+	if (r == -EBUSY)
+		return err_config(err, r, "overlay '%s': is in use by another VM: end that, or name another file",
+				  path);
+	if (r < 0)
+		log_warn(log, "overlay '%s': its file system has no locks (%s); nothing keeps others from using it",
+			 path, err_name(r));
+	return 0;
 }
 
 /* A new name is stable when its directory is. Not every file system can, and none needs it to go on. */
@@ -201,13 +203,19 @@ static int make_named(const char *path, int fd, const struct cow_layout *layout,
 		       (unsigned long long)layout->file_bytes, err_name(r));
 }
 
-static int check_named(const char *path, int fd, uint64_t file_bytes, const struct cow_layout *layout, struct err *err)
+static int read_and_check_header(const char *path, int fd, uint64_t file_bytes, const struct cow_layout *layout,
+				 struct err *err)
 {
 	uint8_t header[COW_HEADER_BYTES] = {0};
 	int r = fd_pread_all(fd, header, min_u64(sizeof(header), file_bytes), 0);
 	if (r < 0)
 		return err_set(err, r, "overlay '%s': read: %s", path, err_name(r));
-	r = check_header(path, layout, header, err);
+	return check_header(path, layout, header, err);
+}
+
+static int check_named(const char *path, int fd, uint64_t file_bytes, const struct cow_layout *layout, struct err *err)
+{
+	int r = read_and_check_header(path, fd, file_bytes, layout, err);
 	if (r < 0)
 		return r;
 	if (file_bytes == COW_HEADER_BYTES)
@@ -220,17 +228,27 @@ static int check_named(const char *path, int fd, uint64_t file_bytes, const stru
 	return 0;
 }
 
-static int prepare_named(const char *path, int fd, const struct cow_layout *layout, struct err *err)
+/* Before the lock: who names the base by mistake is told that, not that it is in use. */
+static int look_at(const char *path, int fd, const struct cow_layout *layout, struct err *err)
 {
 	struct stat st;
 	if (fstat(fd, &st) < 0)
 		return err_set(err, -errno, "overlay '%s': %s", path, err_name(errno));
 	if (!S_ISREG(st.st_mode))
 		return err_config(err, -EINVAL, "overlay '%s': is not a regular file", path);
-	int r = lock_file(path, fd, err);
+	return st.st_size ? read_and_check_header(path, fd, (uint64_t)st.st_size, layout, err) : 0;
+}
+
+static int prepare_named(const char *path, int fd, const struct cow_layout *layout, const struct log *log,
+			 struct err *err)
+{
+	int r = look_at(path, fd, layout, err);
+	if (r == 0)
+		r = lock_file(path, fd, log, err);
 	if (r < 0)
 		return r;
-	/* Again: until it was locked, another might have been making it. */
+	/* Its size once more: until it was locked, another might have been making it. */
+	struct stat st;
 	if (fstat(fd, &st) < 0)
 		return err_set(err, -errno, "overlay '%s': %s", path, err_name(errno));
 	if (st.st_size == 0)
@@ -238,13 +256,13 @@ static int prepare_named(const char *path, int fd, const struct cow_layout *layo
 	return check_named(path, fd, (uint64_t)st.st_size, layout, err);
 }
 
-int cow_file_open(const char *path, const struct cow_layout *layout, struct err *err)
+int cow_file_open(const char *path, const struct cow_layout *layout, const struct log *log, struct err *err)
 {
 	/* O_NONBLOCK: a device or FIFO that is named by mistake is an error, not a wait. */
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
 	if (fd < 0)
 		return err_config(err, -errno, "overlay '%s': open: %s", path, err_name(errno));
-	int r = prepare_named(path, fd, layout, err);
+	int r = prepare_named(path, fd, layout, log, err);
 	if (r == 0 && fcntl(fd, F_SETFL, 0) < 0)
 		r = err_set(err, -errno, "overlay '%s': %s", path, err_name(errno));
 	if (r == 0)

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "err.h"
+#include "log.h"
 
 enum { COW_HEADER_BYTES = 4096 };
 
@@ -23,4 +24,4 @@ int cow_layout_init(struct cow_layout *layout, uint64_t disk_bytes);
 int cow_file_make_unlinked(const char *dir, const struct cow_layout *layout, struct err *err);
 
 /* A named file, locked: made when it is absent or empty, else checked. The descriptor, or -errno. [setup] */
-int cow_file_open(const char *path, const struct cow_layout *layout, struct err *err);
+int cow_file_open(const char *path, const struct cow_layout *layout, const struct log *log, struct err *err);

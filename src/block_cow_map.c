@@ -78,7 +78,7 @@ size_t cow_map_snapshot(struct cow_map *map)
 	map->snapshot_count = map->snapshot_used = 0;
 	size_t block = map->snapshot_from;
 	while (block < map->block_count && map->snapshot_count < COW_SNAPSHOT_BLOCKS) {
-		bool *found = memchr(map->dirty + block, true, map->block_count - block);
+		bool *found = memchr(map->dirty + block, 1, map->block_count - block);
 		if (!found) {
 			block = map->block_count;
 			break;
@@ -201,7 +201,8 @@ static bool can_punch(int fd, const struct cow_layout *layout)
 	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, behind, COW_CLUSTER_BYTES) == 0;
 }
 
-int cow_map_open(struct cow_map *map, const struct block_cow_config *config, uint64_t disk_bytes, struct err *err)
+int cow_map_open(struct cow_map *map, const struct block_cow_config *config, uint64_t disk_bytes, const struct log *log,
+		 struct err *err)
 {
 	*map = (struct cow_map){.fd = -1, .named = config->path, .disk_bytes = disk_bytes};
 	const char *name = config->path ? config->path : "(unlinked)";
@@ -215,7 +216,7 @@ int cow_map_open(struct cow_map *map, const struct block_cow_config *config, uin
 	map->data_offset_bytes = layout.data_offset_bytes;
 
 	if (config->path)
-		map->fd = cow_file_open(config->path, &layout, err);
+		map->fd = cow_file_open(config->path, &layout, log, err);
 	else
 		map->fd = cow_file_make_unlinked(config->dir ? config->dir : DEFAULT_DIR, &layout, err);
 	if (map->fd < 0)

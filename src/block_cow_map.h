@@ -61,7 +61,8 @@ struct cow_map_run {
  * Make or open the file for a disk of disk_bytes. 0, or -errno with a sentence; cow_map_close in either case. The data
  * of a named file that is new is stable when this returns. [setup]
  */
-int cow_map_open(struct cow_map *map, const struct block_cow_config *config, uint64_t disk_bytes, struct err *err);
+int cow_map_open(struct cow_map *map, const struct block_cow_config *config, uint64_t disk_bytes, const struct log *log,
+		 struct err *err);
 void cow_map_close(struct cow_map *map);
 
 /* Write the map out, waiting for the host; `sync`: it and the data are stable then. 0 or -errno. [loop] */

@@ -216,6 +216,34 @@ unsigned nbd_slot_spans(const struct nbd_slot *slot, uint64_t skip_bytes, uint64
 	return count;
 }
 
+/* --- silence --------------------------------------------------------------------------------------------------- */
+
+/* It is told, and nothing more is done about it; the top of this file says why. */
+static void silence_lasted(struct loop_timer *timer)
+{
+	struct nbd *nbd = container_of(timer, struct nbd, silence_timer);
+	uint64_t now = loop_now_ns(), quiet_ns = now - nbd->heard_ns;
+	nbd->silence_watched = nbd->busy_slots > 0;
+	if (!nbd->silence_watched)
+		return;
+	if (quiet_ns >= nbd->patience_ns && nbd->link == NBD_LINK_UP)
+		log_guest(nbd->log, &nbd->limit, "disk 'nbd=%s': the server has not answered for %u seconds; waiting",
+			  nbd->text, (unsigned)(quiet_ns / NS_PER_S));
+	uint64_t rest_ns = quiet_ns < nbd->patience_ns ? nbd->patience_ns - quiet_ns : nbd->patience_ns;
+	loop_timer_arm(nbd->block.loop, timer, now + rest_ns);
+}
+
+/* The timer is left to run when answers come, so that it costs nothing per request. */
+static void watch_silence(struct nbd *nbd)
+{
+	if (nbd->busy_slots == 0)
+		nbd->heard_ns = loop_now_ns(); /* nothing was owed until now */
+	if (nbd->silence_watched)
+		return;
+	nbd->silence_watched = true;
+	loop_timer_arm(nbd->block.loop, &nbd->silence_timer, nbd->heard_ns + nbd->patience_ns);
+}
+
 /* --- the door's calls ------------------------------------------------------------------------------------------ */
 
 static void work(struct loop_task *task)
@@ -226,6 +254,8 @@ static void work(struct loop_task *task)
 			nbd_reconnect(nbd);
 		return;
 	}
+	if (nbd->queue_head)
+		watch_silence(nbd);
 	struct nbd_slot *slot;
 	while (nbd->queue_head && (slot = slot_alloc(nbd))) {
 		struct block_request *request = nbd->queue_head;
@@ -343,7 +373,8 @@ static void nbd_destroy(struct block *block)
 	end_op(nbd, &nbd->send.op);
 	end_op(nbd, &nbd->receive.op);
 
-	struct loop_timer *timers[] = {&nbd->link_timer, &nbd->patience_timer, &nbd->stall_timer, &nbd->full_timer};
+	struct loop_timer *timers[] = {&nbd->link_timer, &nbd->patience_timer, &nbd->silence_timer, &nbd->stall_timer,
+				       &nbd->full_timer};
 	for (unsigned i = 0; i < ARRAY_SIZE(timers); i++)
 		loop_timer_disarm(block->loop, timers[i]);
 	loop_unpost(block->loop, &nbd->work_task);
@@ -417,6 +448,7 @@ static struct nbd *nbd_alloc(struct loop *loop, const struct log *log, const str
 	nbd->receive.op.done = nbd_receive_done;
 	nbd->link_timer.fn = nbd_link_timer;
 	nbd->patience_timer.fn = patience_ended;
+	nbd->silence_timer.fn = silence_lasted;
 	nbd->stall_timer.fn = stalled;
 	nbd->full_timer.fn = ring_may_have_room;
 	nbd->work_task.fn = work;

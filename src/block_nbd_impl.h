@@ -109,8 +109,11 @@ struct nbd {
 
 	uint64_t patience_ns;             /* how long a request waits for a connection */
 	struct loop_timer patience_timer; /* the first waiting request's deadline */
-	struct loop_timer stall_timer;    /* a cancelled request's memory is not given back */
-	struct loop_timer full_timer;     /* the ring was full */
+	struct loop_timer silence_timer;  /* runs since a command was sent after a pause; looks at heard_ns */
+	bool silence_watched;
+	uint64_t heard_ns;
+	struct loop_timer stall_timer; /* a cancelled request's memory is not given back */
+	struct loop_timer full_timer;  /* the ring was full */
 
 	struct block_request *queue_head, **queue_tail;
 	struct nbd_slot slots[NBD_SLOTS];

@@ -7,6 +7,7 @@
  */
 #include "block_nbd_impl.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -332,6 +333,7 @@ static int step_payload(struct nbd *nbd)
 
 static int step(struct nbd *nbd)
 {
+	assert(nbd->receive.state == NBD_IN_HEADER || nbd->receive.slot);
 	switch (nbd->receive.state) {
 	case NBD_IN_HEADER:
 		return step_header(nbd);
@@ -396,6 +398,7 @@ void nbd_receive_done(struct loop_op *op, int res)
 		return;
 	}
 	received(in, res > 0 ? (size_t)res : 0);
+	nbd->heard_ns = loop_now_ns();
 	if (in->slot)
 		nbd_slot_let_go(nbd, in->slot);
 	int r;

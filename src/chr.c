@@ -15,17 +15,13 @@ static void start_write(struct chr *chr);
 
 /* --- losing the peer ----------------------------------------------------------------------------------- */
 
-static void discard_queue(struct chr *chr)
+/* Output has nowhere to go: what the tap has not seen is dropped when it has. */
+static void disconnect_output(struct chr *chr)
 {
 	pthread_mutex_lock(&chr->mutex);
 	chr->connected = false;
-	chr->queue_head = chr->queue_used = 0;
-	bool starved = chr->starved;
-	chr->starved = false;
 	pthread_mutex_unlock(&chr->mutex);
-	/* The device must not wait for room that nobody will make. */
-	if (starved && chr->client.writable)
-		chr->client.writable(chr->client.ctx);
+	start_write(chr);
 }
 
 static void close_fds(struct chr *chr)
@@ -50,7 +46,7 @@ static void finish_losing(struct chr *chr)
 		return;
 	chr->losing = false;
 	close_fds(chr);
-	discard_queue(chr);
+	disconnect_output(chr);
 	if (chr->policy->lost && !chr->closing)
 		chr->policy->lost(chr);
 }
@@ -78,48 +74,35 @@ static size_t enqueue(struct chr *chr, const uint8_t *data, size_t size_bytes)
 	return taken;
 }
 
+/* How much of the queue's beginning may be written out or dropped. */
+static size_t releasable(const struct chr *chr)
+{
+	return chr->tap.output ? chr->queue_tapped : chr->queue_used;
+}
+
 size_t chr_write(struct chr *chr, const uint8_t *data, size_t size_bytes)
 {
-	if (!chr->policy)
-		return size_bytes;
-
 	pthread_mutex_lock(&chr->mutex);
-	bool was_empty = chr->queue_used == 0;
-	size_t taken = chr->connected ? enqueue(chr, data, size_bytes) : size_bytes;
-	bool post = was_empty && chr->queue_used;
+	/* The loop has nothing to do yet: it has to be told. */
+	bool post = chr->tap.output ? chr->queue_tapped == chr->queue_used : chr->queue_used == 0;
+	size_t taken = chr->connected || chr->tap.output ? enqueue(chr, data, size_bytes) : size_bytes;
+	post = post && chr->queue_used > 0;
+	if (taken && !chr->first_output_ns) {
+		chr->first_output_ns = loop_now_ns();
+		post = post || chr->started;
+	}
+	chr->output_bytes += taken;
 	pthread_mutex_unlock(&chr->mutex);
 	if (post)
 		loop_post(chr->loop, &chr->write_task);
 	return taken;
 }
 
-static void write_task(struct loop_task *task)
-{
-	start_write(container_of(task, struct chr, write_task));
-}
-
-/* Write the queue's first contiguous run. Its bytes stay put until write_done: writers only append. */
-static void start_write(struct chr *chr)
-{
-	if (chr->write_op.state != LOOP_OP_IDLE || chr->losing || chr->closing || chr->out_fd < 0)
-		return;
-	pthread_mutex_lock(&chr->mutex);
-	const uint8_t *run = chr->queue + chr->queue_head;
-	size_t size = (size_t)min_u64(chr->queue_used, CHR_QUEUE_SIZE - chr->queue_head);
-	pthread_mutex_unlock(&chr->mutex);
-	if (!size)
-		return;
-
-	int r = chr->write_polls ? loop_poll(chr->loop, &chr->write_op, chr->out_fd, POLLOUT)
-				 : loop_write(chr->loop, &chr->write_op, chr->out_fd, run, size, UINT64_MAX);
-	if (r < 0)
-		loop_post(chr->loop, &chr->write_task); /* the ring is full for now */
-}
-
 static void dequeue(struct chr *chr, size_t size_bytes)
 {
 	pthread_mutex_lock(&chr->mutex);
 	chr->queue_used -= size_bytes;
+	chr->queue_tapped -= min_u64(chr->queue_tapped, size_bytes);
 	/* An empty queue starts over at its first page, so that an idle console stays one page big. */
 	chr->queue_head = chr->queue_used ? (chr->queue_head + size_bytes) % CHR_QUEUE_SIZE : 0;
 	bool starved = chr->starved;
@@ -129,17 +112,107 @@ static void dequeue(struct chr *chr, size_t size_bytes)
 		chr->client.writable(chr->client.ctx);
 }
 
+/* The first contiguous run of [from, to), counted from the queue's head. Its bytes stay put: writers only append. */
+static size_t first_run(struct chr *chr, bool tapped, const uint8_t **ret_run)
+{
+	pthread_mutex_lock(&chr->mutex);
+	size_t from = tapped ? 0 : chr->queue_tapped;
+	size_t to = tapped ? releasable(chr) : chr->queue_used;
+	size_t at = (chr->queue_head + from) % CHR_QUEUE_SIZE;
+	*ret_run = chr->queue + at;
+	size_t size = (size_t)min_u64(to - from, CHR_QUEUE_SIZE - at);
+	pthread_mutex_unlock(&chr->mutex);
+	return size;
+}
+
+/*
+ * The tap may come back here, by running the loop (it pauses the VM, say): then nothing is shown until it returns, and
+ * what it looks at is neither written nor dropped.
+ */
+static void show_tap(struct chr *chr)
+{
+	if (!chr->tap.output || chr->tapping)
+		return;
+	chr->tapping = true;
+	const uint8_t *run;
+	size_t size;
+	while ((size = first_run(chr, false, &run))) {
+		chr->tap.output(chr->tap.ctx, run, size);
+		pthread_mutex_lock(&chr->mutex);
+		chr->queue_tapped += size;
+		pthread_mutex_unlock(&chr->mutex);
+	}
+	chr->tapping = false;
+}
+
+static void announce_start(struct chr *chr)
+{
+	if (chr->announced || !chr->started || !chr_first_output_ns(chr))
+		return;
+	chr->announced = true;
+	chr->started(chr->started_ctx);
+}
+
+static void write_task(struct loop_task *task)
+{
+	struct chr *chr = container_of(task, struct chr, write_task);
+	announce_start(chr);
+	start_write(chr);
+}
+
+static bool is_connected(struct chr *chr)
+{
+	pthread_mutex_lock(&chr->mutex);
+	bool connected = chr->connected;
+	pthread_mutex_unlock(&chr->mutex);
+	return connected;
+}
+
+/* Nobody is there. The device must not wait for room that nobody will make. */
+static void drop_output(struct chr *chr)
+{
+	pthread_mutex_lock(&chr->mutex);
+	size_t size = releasable(chr);
+	pthread_mutex_unlock(&chr->mutex);
+	dequeue(chr, size);
+}
+
+/* Show the tap what is new, and write the queue's first contiguous run. */
+static void start_write(struct chr *chr)
+{
+	if (chr->closing)
+		return;
+	show_tap(chr);
+	if (chr->write_op.state != LOOP_OP_IDLE || chr->losing)
+		return;
+	if (!is_connected(chr)) {
+		drop_output(chr);
+		return;
+	}
+	const uint8_t *run;
+	size_t size = first_run(chr, true, &run);
+	if (!size)
+		return;
+
+	int r = chr->write_polls ? loop_poll(chr->loop, &chr->write_op, chr->out_fd, POLLOUT)
+				 : loop_write(chr->loop, &chr->write_op, chr->out_fd, run, size, UINT64_MAX);
+	if (r < 0)
+		loop_post(chr->loop, &chr->write_task); /* the ring is full for now */
+}
+
 static void output_failed(struct chr *chr, int res)
 {
 	bool peer_left = res == -EPIPE || res == -ECONNRESET || res == -EIO;
-	if (!peer_left || !chr->policy->lost)
-		log_guest(chr->log, &chr->limit, "console output: %s; what follows is discarded", err_name(res));
+	bool is_quiet = peer_left && (chr->policy->lost || chr->policy->is_stream);
+	if (!is_quiet)
+		log_guest(chr->log, &chr->limit, "%s: %s; what follows is discarded",
+			  chr->policy->is_stream ? "output stream" : "console output", err_name(res));
 	if (chr->policy->lost) {
 		lose(chr);
 		return;
 	}
 	chr->out_fd = -1; /* input may go on: `vmlet run | head` still listens */
-	discard_queue(chr);
+	disconnect_output(chr);
 }
 
 static void write_done(struct loop_op *op, int res)
@@ -163,10 +236,33 @@ static void write_done(struct loop_op *op, int res)
 	start_write(chr);
 }
 
+uint64_t chr_first_output_ns(struct chr *chr)
+{
+	pthread_mutex_lock(&chr->mutex);
+	uint64_t ns = chr->first_output_ns;
+	pthread_mutex_unlock(&chr->mutex);
+	return ns;
+}
+
+uint64_t chr_output_bytes(struct chr *chr)
+{
+	pthread_mutex_lock(&chr->mutex);
+	uint64_t bytes = chr->output_bytes;
+	pthread_mutex_unlock(&chr->mutex);
+	return bytes;
+}
+
+size_t chr_room(struct chr *chr)
+{
+	pthread_mutex_lock(&chr->mutex);
+	bool kept = chr->connected || chr->tap.output;
+	size_t room = kept ? CHR_QUEUE_SIZE - chr->queue_used : SIZE_MAX;
+	pthread_mutex_unlock(&chr->mutex);
+	return room;
+}
+
 size_t chr_pending(struct chr *chr)
 {
-	if (!chr->policy)
-		return 0;
 	pthread_mutex_lock(&chr->mutex);
 	size_t pending = chr->queue_used;
 	pthread_mutex_unlock(&chr->mutex);
@@ -176,25 +272,55 @@ size_t chr_pending(struct chr *chr)
 /* --- input --------------------------------------------------------------------------------------------- */
 
 /*
- * Offer what is left to the device. input_waits is raised before the offer: a device that makes room between
- * its refusal and our next line finds it raised, and posts.
+ * Offer [from, to) to the device; true when nothing is left. input_waits is raised before the offer: a device that
+ * makes room between its refusal and our next line finds it raised, and posts.
  */
+static bool offer(struct chr *chr, const uint8_t *data, size_t *from, size_t to)
+{
+	if (*from == to)
+		return true;
+	if (!chr->client.receive)
+		return false;
+	atomic_store(&chr->input_waits, true);
+	size_t taken = chr->client.receive(chr->client.ctx, data + *from, to - *from);
+	assert(taken <= to - *from);
+	*from += taken;
+	if (*from < to)
+		return false;
+	atomic_store(&chr->input_waits, false);
+	return true;
+}
+
+/* What was typed goes first. */
 static void offer_input(struct chr *chr)
 {
-	if (chr->input_from == chr->input_to || !chr->client.receive)
+	if (!offer(chr, chr->typed, &chr->typed_from, chr->typed_to) ||
+	    !offer(chr, chr->input, &chr->input_from, chr->input_to))
 		return;
-	atomic_store(&chr->input_waits, true);
-	size_t offered = chr->input_to - chr->input_from;
-	size_t taken = chr->client.receive(chr->client.ctx, chr->input + chr->input_from, offered);
-	assert(taken <= offered);
-	chr->input_from += taken;
-	if (taken == offered)
-		atomic_store(&chr->input_waits, false);
+	if (chr->in_fd < 0 && !chr->policy->lost)
+		atomic_store(&chr->input_ended, true);
+}
+
+size_t chr_type(struct chr *chr, const uint8_t *data, size_t size_bytes)
+{
+	size_t left = chr->typed_to - chr->typed_from;
+	memmove(chr->typed, chr->typed + chr->typed_from, left);
+	size_t taken = (size_t)min_u64(size_bytes, CHR_TYPED_SIZE - left);
+	memcpy(chr->typed + left, data, taken);
+	chr->typed_from = 0;
+	chr->typed_to = left + taken;
+	loop_post(chr->loop, &chr->input_task);
+	return taken;
+}
+
+bool chr_input_has_ended(struct chr *chr)
+{
+	return atomic_load(&chr->input_ended);
 }
 
 void chr_accept_input(struct chr *chr)
 {
-	if (chr->policy && atomic_load(&chr->input_waits))
+	if (atomic_load(&chr->input_waits))
 		loop_post(chr->loop, &chr->input_task);
 }
 
@@ -226,10 +352,12 @@ static void start_read(struct chr *chr)
 
 static void input_ended(struct chr *chr)
 {
-	if (chr->policy->lost)
+	if (chr->policy->lost) {
 		lose(chr);
-	else
-		chr->in_fd = -1; /* end of standard input: output goes on */
+		return;
+	}
+	chr->in_fd = -1; /* end of standard input: output goes on */
+	offer_input(chr);
 }
 
 static void take_input(struct chr *chr, size_t size_bytes)
@@ -268,16 +396,26 @@ void chr_connect(struct chr *chr, int in_fd, int out_fd)
 	pthread_mutex_lock(&chr->mutex);
 	chr->connected = out_fd >= 0;
 	pthread_mutex_unlock(&chr->mutex);
+	offer_input(chr); /* there may be none to come */
 	start_read(chr);
 }
 
 void chr_set_client(struct chr *chr, const struct chr_client *client)
 {
-	if (!chr->policy)
-		return;
 	chr->client = client ? *client : (struct chr_client){0};
 	offer_input(chr);
 	start_read(chr);
+}
+
+void chr_set_tap(struct chr *chr, struct chr_tap tap)
+{
+	chr->tap = tap;
+}
+
+void chr_on_output(struct chr *chr, void (*started)(void *ctx), void *ctx)
+{
+	chr->started = started;
+	chr->started_ctx = ctx;
 }
 
 const char *chr_path(const struct chr *chr)
@@ -303,8 +441,8 @@ struct chr *chr_alloc(struct loop *loop, const struct log *log, const struct chr
 	pthread_mutex_init(&chr->mutex, NULL);
 
 	/* One mapping, not malloc: pages come as they are used, and go back whole. */
-	uint8_t *pages = mmap(NULL, CHR_QUEUE_SIZE + CHR_INPUT_SIZE, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *pages =
+		mmap(NULL, CHR_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (pages == MAP_FAILED) {
 		err_set(err, -errno, "console: %s", err_name(errno));
 		pthread_mutex_destroy(&chr->mutex);
@@ -312,15 +450,8 @@ struct chr *chr_alloc(struct loop *loop, const struct log *log, const struct chr
 		return NULL;
 	}
 	chr->queue = pages;
-	chr->input = pages + CHR_QUEUE_SIZE;
-	return chr;
-}
-
-struct chr *chr_null_new(struct err *err)
-{
-	struct chr *chr = calloc(1, sizeof(*chr));
-	if (!chr)
-		err_set(err, -ENOMEM, "console: %s", err_name(ENOMEM));
+	chr->typed = pages + CHR_QUEUE_SIZE;
+	chr->input = chr->typed + CHR_TYPED_SIZE;
 	return chr;
 }
 
@@ -344,15 +475,13 @@ void chr_free(struct chr *chr)
 {
 	if (!chr)
 		return;
-	if (chr->policy) {
-		chr->client = (struct chr_client){0};
-		quiesce(chr);
-		close_fds(chr);
-		if (chr->policy->close)
-			chr->policy->close(chr);
-		munmap(chr->queue, CHR_QUEUE_SIZE + CHR_INPUT_SIZE);
-		pthread_mutex_destroy(&chr->mutex);
-	}
+	chr->client = (struct chr_client){0};
+	quiesce(chr);
+	close_fds(chr);
+	if (chr->policy->close)
+		chr->policy->close(chr);
+	munmap(chr->queue, CHR_MEMORY_SIZE);
+	pthread_mutex_destroy(&chr->mutex);
 	free(chr->path);
 	free(chr);
 }

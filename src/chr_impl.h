@@ -14,23 +14,29 @@
 
 enum {
 	CHR_QUEUE_SIZE = 1 << 20, /* output; touched only as far as it fills */
+	CHR_TYPED_SIZE = 1 << 16, /* the same */
 	CHR_INPUT_SIZE = 4096,
+	CHR_MEMORY_SIZE = CHR_QUEUE_SIZE + CHR_TYPED_SIZE + CHR_INPUT_SIZE,
 };
 
 struct chr_policy {
 	void (*lost)(struct chr *chr);  /* NULL: the end is final. [loop] */
 	void (*close)(struct chr *chr); /* free what the policy holds; NULL: nothing. [loop] */
 	bool closes_fds;                /* in_fd and out_fd are ours */
+	bool is_stream;                 /* a program's: a reader that leaves early is nothing to talk about */
 };
 
 struct chr {
-	const struct chr_policy *policy; /* NULL: the null back end */
+	const struct chr_policy *policy;
 	struct loop *loop;
 	const struct log *log;
 	struct log_limit limit;
 	char *path;
 	struct chr_filter filter;
 	struct chr_client client;
+	struct chr_tap tap; /* these are set before anything is written */
+	void (*started)(void *ctx);
+	void *started_ctx;
 
 	/* The street. [loop] */
 	int in_fd, out_fd; /* -1: that way is closed */
@@ -40,12 +46,17 @@ struct chr {
 	struct loop_task write_task, input_task;
 	uint8_t *input;
 	size_t input_from, input_to; /* [from, to): read, not yet taken by the device; a read in flight appends */
-	_Atomic bool input_waits;
+	uint8_t *typed;
+	size_t typed_from, typed_to; /* [from, to): by chr_type, goes before the input */
+	_Atomic bool input_waits, input_ended;
+	bool tapping, announced;
 
 	/* The queue. */
 	pthread_mutex_t mutex;
 	uint8_t *queue;
 	size_t queue_head, queue_used;
+	size_t queue_tapped; /* of these, from the head, the tap has seen so many */
+	uint64_t first_output_ns, output_bytes;
 	bool connected; /* output has somewhere to go */
 	bool starved;   /* the device was refused room */
 

@@ -15,6 +15,15 @@
 
 static const uint64_t PTY_RETRY_NS = 100 * 1000000ULL;
 
+/* --- nothing ------------------------------------------------------------------------------------------- */
+
+static const struct chr_policy NULL_POLICY = {0};
+
+struct chr *chr_null_new(struct loop *loop, const struct log *log, struct err *err)
+{
+	return chr_alloc(loop, log, &NULL_POLICY, err);
+}
+
 /* --- given descriptors --------------------------------------------------------------------------------- */
 
 static const struct chr_policy FD_POLICY = {0};
@@ -23,6 +32,19 @@ struct chr *chr_fd_new(struct loop *loop, const struct log *log, int in_fd, int 
 		       struct err *err)
 {
 	struct chr *chr = chr_alloc(loop, log, &FD_POLICY, err);
+	if (!chr)
+		return NULL;
+	chr->filter = filter;
+	chr_connect(chr, in_fd, out_fd);
+	return chr;
+}
+
+static const struct chr_policy STREAM_POLICY = {.is_stream = true};
+
+struct chr *chr_stream_new(struct loop *loop, const struct log *log, int in_fd, int out_fd, struct chr_filter filter,
+			   struct err *err)
+{
+	struct chr *chr = chr_alloc(loop, log, &STREAM_POLICY, err);
 	if (!chr)
 		return NULL;
 	chr->filter = filter;

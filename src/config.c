@@ -27,6 +27,7 @@ void vmlet_config_init_sized(struct vmlet_config *config, size_t struct_size)
 		.cpus = 1,
 		.serial = {.in_fd = -1, .out_fd = -1},
 		.debugcon = {.in_fd = -1, .out_fd = -1},
+		.streams = {.in_fd = -1, .out_fd = -1, .err_fd = -1},
 		.log_level = VMLET_LOG_WARN,
 	};
 	memset(config, 0, struct_size);
@@ -187,14 +188,16 @@ static struct vmlet_disk *copy_disk(const struct vmlet_disk *from, struct err *e
 	}
 	vmlet_disk_init(disk);
 	memcpy(disk, from, from->struct_size);
+	/* From here on the copy is looked at: `from` may end before these. */
+	const struct vmlet_disk originals = *disk;
 	disk->path = disk->id = disk->serial = disk->overlay_path = NULL;
-	int r = copy_string(&disk->path, from->path, err);
+	int r = copy_string(&disk->path, originals.path, err);
 	if (r == 0)
-		r = copy_string(&disk->id, from->id, err);
+		r = copy_string(&disk->id, originals.id, err);
 	if (r == 0)
-		r = copy_string(&disk->serial, from->serial, err);
+		r = copy_string(&disk->serial, originals.serial, err);
 	if (r == 0)
-		r = copy_string(&disk->overlay_path, from->overlay_path, err);
+		r = copy_string(&disk->overlay_path, originals.overlay_path, err);
 	if (r == 0)
 		return disk;
 	free_disk(disk);

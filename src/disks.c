@@ -122,7 +122,8 @@ int disks_open(struct disks *disks, const struct vmlet_config *config, struct lo
 {
 	*disks = (struct disks){0};
 	disks->list = calloc(config->disk_count + 1, sizeof(*disks->list));
-	if (!disks->list)
+	disks->names = calloc(config->disk_count + 1, sizeof(*disks->names));
+	if (!disks->list || !disks->names)
 		return err_set(err, -ENOMEM, "disks: %s", err_name(ENOMEM));
 	int r = start_iothreads(disks, config->iothreads, err);
 	for (unsigned i = 0; r == 0 && i < config->disk_count; i++) {
@@ -130,6 +131,7 @@ int disks_open(struct disks *disks, const struct vmlet_config *config, struct lo
 		if (disks->iothread_count)
 			place = iothread_loop(disks->iothreads[i % disks->iothread_count]);
 		r = open_disk(disks, i, config->disks[i], place, log, err);
+		disks->list[i].name = disks_name(config, i, disks->names[i]);
 	}
 	return r;
 }
@@ -144,6 +146,7 @@ void disks_close(struct disks *disks)
 		iothread_free(disks->iothreads[--disks->iothread_count]);
 	free(disks->iothreads);
 	free(disks->list);
+	free(disks->names);
 	*disks = (struct disks){0};
 }
 

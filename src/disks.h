@@ -9,9 +9,12 @@
 #include "log.h"
 #include "loop.h"
 
+enum { DISK_NAME_MAX = 64 };
+
 struct disks {
 	unsigned count;
 	struct board_disk *list; /* as the board wants them; in the order of the configuration */
+	char (*names)[DISK_NAME_MAX];
 	unsigned iothread_count;
 	struct iothread **iothreads;
 };
@@ -28,7 +31,6 @@ void disks_close(struct disks *disks); /* no device uses them any more */
 int disks_resize(struct disks *disks, unsigned index, struct virtio_device *dev, struct err *err);
 
 /* The name of disk `index`, its own or the default one, in `ret_name`. */
-enum { DISK_NAME_MAX = 64 };
 const char *disks_name(const struct vmlet_config *config, unsigned index, char ret_name[DISK_NAME_MAX]);
 
 /* The disk of this name, or -ENOENT. */

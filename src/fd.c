@@ -1,7 +1,11 @@
 #include "fd.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <time.h>
 #include <unistd.h>
+
+enum { LOCK_TRIES = 100, LOCK_RETRY_NS = 5000000 };
 
 void fd_close(int *fd)
 {
@@ -26,4 +30,17 @@ int fd_pread_all(int fd, void *ret_data, size_t size_bytes, uint64_t offset)
 		size_bytes -= (size_t)got;
 	}
 	return 0;
+}
+
+int fd_lock(int fd, bool shared)
+{
+	struct flock lock = {.l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+	for (unsigned i = 0; i < LOCK_TRIES; i++) {
+		if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+			return 0;
+		if (errno != EAGAIN && errno != EACCES)
+			return -errno;
+		(void)nanosleep(&(struct timespec){.tv_nsec = LOCK_RETRY_NS}, NULL);
+	}
+	return -EBUSY;
 }

@@ -72,10 +72,10 @@ static bool limit_allows(struct log_limit *limit, uint64_t now)
 	return true;
 }
 
-void log_guest(const struct log *log, struct log_limit *limit, const char *fmt, ...)
+bool log_guest(const struct log *log, struct log_limit *limit, const char *fmt, ...)
 {
 	if (!limit_allows(limit, now_ns()))
-		return;
+		return false;
 	if (limit->suppressed)
 		log_warn(log, "(%u similar lines were left out)", limit->suppressed);
 	limit->suppressed = 0;
@@ -84,4 +84,5 @@ void log_guest(const struct log *log, struct log_limit *limit, const char *fmt, 
 	va_start(args, fmt);
 	emit(log, LOG_LEVEL_WARN, fmt, args);
 	va_end(args);
+	return true;
 }

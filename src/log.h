@@ -36,6 +36,9 @@ void log_warn(const struct log *log, const char *fmt, ...) __attribute__((format
 void log_info(const struct log *log, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void log_debug(const struct log *log, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* A warning that a guest can provoke: goes through `limit`, and says how many were swallowed before it. */
-void log_guest(const struct log *log, struct log_limit *limit, const char *fmt, ...)
+/*
+ * A warning that a guest can provoke: goes through `limit`, and says how many were swallowed before it. False: it was
+ * swallowed itself.
+ */
+bool log_guest(const struct log *log, struct log_limit *limit, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -154,6 +154,7 @@ static void consume_kick(void)
 static void run_once(struct vcpu *vcpu)
 {
 	int r = ioctl(vcpu->fd, KVM_RUN, 0) < 0 ? -errno : 0;
+	pio_ring_take(&vcpu->vm->pio_ring, vcpu->run); /* came before what ended KVM_RUN */
 	if (r == 0) {
 		handle_exit(vcpu);
 	} else if (r == -EINTR || r == -EAGAIN) {

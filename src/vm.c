@@ -123,6 +123,7 @@ int vm_init(struct vm *vm, struct gmem *gmem, struct loop *loop, const struct lo
 	*vm = (struct vm){.kvm = {.system_fd = -1, .vm_fd = -1}, .gmem = gmem, .loop = loop, .log = log};
 	bus_init(&vm->pio, "port I/O", UINT16_MAX);
 	bus_init(&vm->mmio, "MMIO", UINT64_MAX);
+	pio_ring_init(&vm->pio_ring, &vm->pio);
 	vm->mmio.doorbell_ops = &doorbell_ops;
 	vm->mmio.doorbell_ctx = vm;
 	pthread_mutex_init(&vm->mutex, NULL);
@@ -147,6 +148,7 @@ void vm_fini(struct vm *vm)
 		vcpu_fini(&vm->vcpus[i]);
 	free(vm->vcpus);
 	kvm_close(&vm->kvm);
+	pio_ring_fini(&vm->pio_ring);
 	bus_fini(&vm->pio);
 	bus_fini(&vm->mmio);
 	pthread_cond_destroy(&vm->changed);
@@ -276,6 +278,7 @@ void vm_end(struct vm *vm, enum vm_end_reason reason, uint32_t value, const char
 	if (first) {
 		vm->end.reason = reason;
 		vm->end.value = value;
+		vm->end.monotonic_ns = loop_now_ns();
 		va_list args;
 		va_start(args, fmt);
 		(void)vsnprintf(vm->end.text, sizeof(vm->end.text), fmt, args);

@@ -16,6 +16,7 @@
 #include "kvm.h"
 #include "log.h"
 #include "loop.h"
+#include "pio_ring.h"
 #include "vcpu.h"
 
 enum vm_state {
@@ -38,6 +39,7 @@ enum vm_end_reason {
 struct vm_end {
 	enum vm_end_reason reason;
 	uint32_t value; /* DEBUG_EXIT */
+	uint64_t monotonic_ns;
 	char text[512]; /* KVM_ERROR, HOST_ERROR: a sentence; else empty */
 };
 
@@ -47,6 +49,7 @@ struct vm {
 	const struct log *log;
 	struct loop *loop; /* woken when the VM ends */
 	struct bus pio, mmio;
+	struct pio_ring pio_ring;
 
 	pthread_t slots_thread; /* registers RAM with KVM while the rest of the set-up goes on */
 	bool has_slots_thread;

@@ -45,6 +45,11 @@ static inline void rep_outsb(uint16_t port, const void *src, uint64_t count)
 	__asm__ volatile("cld; rep outsb" : "+S"(src), "+c"(count) : "d"(port) : "memory");
 }
 
+static inline void rep_outsl(uint16_t port, const void *src, uint64_t count)
+{
+	__asm__ volatile("cld; rep outsl" : "+S"(src), "+c"(count) : "d"(port) : "memory");
+}
+
 static inline void rep_insb(uint16_t port, void *dst, uint64_t count)
 {
 	__asm__ volatile("cld; rep insb" : "+D"(dst), "+c"(count) : "d"(port) : "memory");

@@ -19,6 +19,7 @@ enum board_transport {
 };
 
 struct board_disk {
+	const char *name;    /* for messages; borrowed */
 	struct block *block; /* borrowed */
 	struct loop *loop;   /* the block's */
 	struct virtio_blk_init init;
@@ -34,9 +35,14 @@ struct board_config {
 	unsigned cpu_count;
 	struct chr *serial;   /* COM1; borrowed */
 	struct chr *debugcon; /* debug console; borrowed */
+	struct board_streams {
+		struct chr *in, *out, *err; /* `in` NULL: no stream port; borrowed */
+		uint16_t rows, columns;
+	} streams;
 	enum board_transport transport;
 	const struct board_disk *disks;
 	unsigned disk_count;
+	struct virtio_sink virtio_sink; /* told when a virtio device breaks */
 };
 
 /* The most vCPUs that a board takes. */
@@ -52,7 +58,13 @@ int board_memory_layout(uint64_t memory_bytes, struct gmem_region *ret_regions, 
 struct board *board_new(const struct board_config *config, struct vm *vm, struct err *err);
 void board_free(struct board *board); /* the VM is stopped */
 
+/* When the kernel was in guest memory, CLOCK_MONOTONIC. */
+uint64_t board_loaded_ns(const struct board *board);
+
 /* The device of config->disks[index]. */
 struct virtio_device *board_get_disk(struct board *board, unsigned index);
 
 void board_press_power_button(struct board *board);
+
+/* A no-op without a stream port. [any] */
+void board_set_window_size(struct board *board, uint16_t rows, uint16_t columns);

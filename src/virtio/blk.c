@@ -41,7 +41,9 @@ struct virtio_blk {
 
 	struct rate_limit limit;
 	struct loop_timer limit_timer;
-	uint32_t throttled; /* bit per queue */
+	uint64_t limit_timer_ns; /* when it fires; 0: it is not armed */
+	uint32_t throttled;      /* bit per queue */
+	unsigned turn;           /* the queue that may go on first */
 
 	/* As many as all rings hold. Their memory is touched as far as it has been needed at once. */
 	struct blk_request *requests;
@@ -196,17 +198,13 @@ static void start(struct blk_request *request, const struct virtq_chain *chain, 
 
 /* --- serving --------------------------------------------------------------------------------------------- */
 
-static void limit_passed(struct loop_timer *timer)
+/* Queues wait for different things (a flush needs no bytes): the first that may go on is woken for. */
+static void wake_at(struct virtio_blk *blk, uint64_t time_ns)
 {
-	struct virtio_blk *blk = container_of(timer, struct virtio_blk, limit_timer);
-	virtio_lock(&blk->dev);
-	uint32_t throttled = blk->throttled;
-	blk->throttled = 0;
-	for (unsigned queue = 0; queue < blk->dev.queue_count; queue++) {
-		if (throttled & 1U << queue)
-			virtio_kick(&blk->dev, queue);
-	}
-	virtio_unlock(&blk->dev);
+	if (blk->limit_timer_ns && blk->limit_timer_ns <= time_ns)
+		return;
+	blk->limit_timer_ns = time_ns;
+	loop_timer_arm(blk->dev.loop, &blk->limit_timer, time_ns);
 }
 
 /* A chain's data counts, whatever its type says. False: the queue waits until the timer says that it may go on. */
@@ -219,7 +217,7 @@ static bool passes_limit(struct virtio_blk *blk, unsigned queue, const struct vi
 	if (!again_ns)
 		return true;
 	blk->throttled |= 1U << queue;
-	loop_timer_arm(blk->dev.loop, &blk->limit_timer, again_ns);
+	wake_at(blk, again_ns);
 	return false;
 }
 
@@ -254,6 +252,24 @@ static void blk_serve(struct virtio_device *dev, unsigned queue)
 	}
 }
 
+/* In turns: a queue that always has requests would take every token, and the others never got one. */
+static void limit_passed(struct loop_timer *timer)
+{
+	struct virtio_blk *blk = container_of(timer, struct virtio_blk, limit_timer);
+	unsigned count = blk->dev.queue_count;
+	virtio_lock(&blk->dev);
+	uint32_t throttled = blk->throttled;
+	blk->throttled = 0;
+	blk->limit_timer_ns = 0;
+	blk->turn = (blk->turn + 1) % count;
+	for (unsigned i = 0; i < count; i++) {
+		unsigned queue = (blk->turn + i) % count;
+		if (throttled & 1U << queue)
+			blk_serve(&blk->dev, queue);
+	}
+	virtio_unlock(&blk->dev);
+}
+
 static void blk_cancel(struct virtio_device *dev, unsigned queue)
 {
 	struct virtio_blk *blk = to_blk(dev);
@@ -269,6 +285,7 @@ static void blk_reset(struct virtio_device *dev)
 {
 	struct virtio_blk *blk = to_blk(dev);
 	blk->throttled = 0;
+	blk->limit_timer_ns = 0;
 	loop_timer_disarm(dev->loop, &blk->limit_timer);
 }
 

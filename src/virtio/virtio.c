@@ -64,6 +64,29 @@ static void wait_for_loop(struct virtio_device *dev)
 /* --- trouble ---------------------------------------------------------------------------------------------- */
 
 /* 2.1.2: once the driver runs, it is told. */
+static void describe(const struct virtio_device *dev, char *ret_who, size_t size)
+{
+	if (dev->name)
+		(void)snprintf(ret_who, size, "%s '%s'", dev->model->name, dev->name);
+	else
+		(void)snprintf(ret_who, size, "%s", dev->model->name);
+}
+
+static void tell_owner(const struct virtio_device *dev, const char *who, const char *what)
+{
+	char text[288];
+	if (!dev->sink.broken)
+		return;
+	(void)snprintf(text, sizeof(text), "%s: %s", who, what);
+	dev->sink.broken(dev->sink.ctx, text);
+}
+
+void virtio_set_owner(struct virtio_device *dev, const char *name, struct virtio_sink sink)
+{
+	dev->name = name;
+	dev->sink = sink;
+}
+
 void virtio_break(struct virtio_device *dev, const char *fmt, ...)
 {
 	if (dev->broken)
@@ -76,8 +99,10 @@ void virtio_break(struct virtio_device *dev, const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	log_guest(dev->log, &dev->log_limit, "%s: %s; it stands still until its driver resets it", dev->model->name,
-		  text);
+	char who[96];
+	describe(dev, who, sizeof(who));
+	if (log_guest(dev->log, &dev->log_limit, "%s: %s; it stands still until its driver resets it", who, text))
+		tell_owner(dev, who, text);
 	if (dev->state == VIRTIO_RUNNING)
 		dev->transport->interrupt_config(dev->transport_ctx);
 }
@@ -381,6 +406,7 @@ static void stop(void *ctx)
 	loop_unpost(dev->loop, &dev->control_task);
 	loop_unpost(dev->loop, &dev->interrupt_task);
 	loop_timer_disarm(dev->loop, &dev->poll_timer);
+	loop_stop_polling(dev->loop, &dev->poller);
 }
 
 void virtio_fini(struct virtio_device *dev)

@@ -96,6 +96,7 @@ struct virtio_queue {
 	bool stopping;      /* nothing more is popped; it ends when nothing is in flight */
 	bool cancelled;     /* the model knows that it is stopping */
 	bool kicked;        /* to be served at the end of the round */
+	bool resting;       /* was found empty; the driver is asked to ring when the loop sleeps */
 	bool polled;        /* so busy that the driver is told not to ring: served after pushes */
 	unsigned budget;    /* chains that may still be popped in this round */
 	unsigned pushed;    /* since the driver was last interrupted, or spared that */
@@ -105,8 +106,17 @@ struct virtio_queue {
 	struct virtio_counters counters;
 };
 
+/* Told when the driver breaks a rule; `text` names the device and the rule. The lock is held: it must not wait. [any]
+ */
+struct virtio_sink {
+	void (*broken)(void *ctx, const char *text); /* NULL: nobody is told */
+	void *ctx;
+};
+
 struct virtio_device {
 	const struct virtio_model *model;
+	const char *name; /* which of its kind it is, for people; borrowed, NULL: none */
+	struct virtio_sink sink;
 	struct loop *loop;
 	const struct gmem *gmem;
 	const struct log *log;
@@ -134,7 +144,8 @@ struct virtio_device {
 	struct loop_task control_task;   /* a vCPU asks the loop to start or stop */
 	struct loop_task interrupt_task; /* end of a round: one interrupt per queue */
 	bool in_round;
-	struct loop_timer poll_timer; /* see virtio_queue.c */
+	struct loop_poller poller;    /* see virtio_queue.c */
+	struct loop_timer poll_timer; /* the same */
 	bool poll_timer_armed;
 };
 
@@ -188,6 +199,9 @@ void virtio_config_changed(struct virtio_device *dev);
 
 /* The sum over the queues, since the device was made. Takes the lock. [any] */
 struct virtio_counters virtio_get_counters(struct virtio_device *dev);
+
+/* Which one it is, and who is told when it breaks. [setup] */
+void virtio_set_owner(struct virtio_device *dev, const char *name, struct virtio_sink sink);
 
 /* --- for transports: decoded registers; the lock is held [vcpu] --------------------------------------------------- */
 

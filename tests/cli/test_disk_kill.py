@@ -54,7 +54,7 @@ class Kill(Case):
             pass
         child.kill()
         got = b"".join(lines) + child.stdout.read()
-        self.assertEqual(child.wait(TIMEOUT_S), -signal.SIGKILL, got)
+        self.assertEqual(child.wait(TIMEOUT_S), -signal.SIGKILL, child.stderr.read() + got)
         said = re.findall(rb"^flushed (\d+)\r?\n", got, re.MULTILINE)
         return int(said[-1]) if said else last
 
@@ -68,11 +68,15 @@ class Kill(Case):
         self.kill_rounds("overlay")
 
     def test_overlay_direct(self):
-        self.kill_rounds("overlay-direct", "--transport", "mmio")
+        self.kill_rounds("overlay-direct", "--iothreads", "2")
 
 
 class Long(Kill):
     rounds = 100
+
+    def setUp(self):
+        super().setUp()
+        signal.alarm(600)
 
 
 if __name__ == "__main__":

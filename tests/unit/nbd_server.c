@@ -145,14 +145,19 @@ static bool is_zero(const uint8_t *p, size_t size)
 static bool piece(const struct nbd_server *server, int fd, const struct nbd_server_request *request, uint64_t offset,
 		  uint32_t size, bool last)
 {
-	static _Thread_local uint8_t data[NBD_SERVER_DISK + 8];
+	bool is_hole = server->fragment_bytes && is_zero(server->disk + offset, size);
+	uint8_t *data = malloc(size + 12); /* not in the thread's static storage: it would be in every thread's stack */
+	if (!data)
+		return false;
 	nbd_put64(data, offset);
-	if (server->fragment_bytes && is_zero(server->disk + offset, size)) {
+	if (is_hole)
 		nbd_put32(data + 8, size);
-		return nbd_server_chunk(fd, request, last, NBD_REPLY_TYPE_OFFSET_HOLE, data, 12);
-	}
-	memcpy(data + 8, server->disk + offset, size);
-	return nbd_server_chunk(fd, request, last, NBD_REPLY_TYPE_OFFSET_DATA, data, size + 8);
+	else
+		memcpy(data + 8, server->disk + offset, size);
+	uint16_t type = is_hole ? NBD_REPLY_TYPE_OFFSET_HOLE : NBD_REPLY_TYPE_OFFSET_DATA;
+	bool sent = nbd_server_chunk(fd, request, last, type, data, is_hole ? 12 : size + 8);
+	free(data);
+	return sent;
 }
 
 static bool answer_read(struct nbd_server *server, int fd, const struct nbd_server_request *request)

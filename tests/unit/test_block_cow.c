@@ -471,6 +471,68 @@ static void writes_over_each_other(void **state)
 	close_overlay();
 }
 
+/* So many that the ring does not take them all at once, as long as nobody runs it. */
+static void more_requests_than_the_ring_takes(void **state)
+{
+	(void)state;
+	enum { MANY = 700 };
+	static struct io ios[2][MANY];
+	open_sized(NULL, MANY * CLUSTER, SECTOR);
+	uint8_t *disk = malloc(MANY * CLUSTER), *back = malloc(MANY * CLUSTER);
+	fill_sectors(disk, 0, MANY * CLUSTER_SECTORS, 1);
+	for (unsigned i = 0; i < MANY; i++) {
+		ios[0][i].data = disk + i * CLUSTER;
+		submit(&ios[0][i], BLOCK_WRITE, i * CLUSTER_SECTORS, CLUSTER_SECTORS);
+	}
+	block_cancel(cow, &ios[0][MANY - 1].request);
+	for (unsigned i = 0; i < MANY - 1; i++)
+		assert_int_equal(finish(&ios[0][i]), 0);
+	assert_int_equal(finish(&ios[0][MANY - 1]), -ECANCELED);
+	for (unsigned i = 0; i < MANY - 1; i++) {
+		ios[1][i].data = back + i * CLUSTER;
+		submit(&ios[1][i], BLOCK_READ, i * CLUSTER_SECTORS, CLUSTER_SECTORS);
+	}
+	for (unsigned i = 0; i < MANY - 1; i++)
+		assert_int_equal(finish(&ios[1][i]), 0);
+	assert_memory_equal(back, disk, (MANY - 1) * CLUSTER);
+	free(disk);
+	free(back);
+	close_overlay();
+}
+
+/* The real thing underneath: what it was, byte for byte, is what it is. */
+static void a_raw_base_is_never_written(void **state)
+{
+	(void)state;
+	static uint8_t after[DISK_BYTES + 1];
+	char raw_path[80];
+	(void)snprintf(raw_path, sizeof(raw_path), "%s/base", dir);
+	int fd = open(raw_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(write(fd, model, DISK_BYTES), DISK_BYTES);
+	assert_int_equal(fchmod(fd, 0400), 0);
+	struct err err = {0};
+	const struct block_raw_config raw_config = {.path = raw_path, .read_only = true};
+	struct block *raw = block_raw_open(loop, NULL, &raw_config, &err);
+	if (!raw)
+		fail_msg("%s", err.text);
+	cow = block_cow_open(loop, NULL, raw, &(struct block_cow_config){.path = path}, &err);
+	assert_non_null(cow);
+	run_mix(300);
+	check_disk();
+	block_free(cow);
+
+	fill_sectors(model, 0, SECTORS, 0);
+	assert_int_equal(pread(fd, after, sizeof(after), 0), DISK_BYTES);
+	assert_memory_equal(after, model, DISK_BYTES);
+	raw = block_raw_open(loop, NULL, &raw_config, &err);
+	assert_null(block_cow_open(loop, NULL, raw, &(struct block_cow_config){.path = raw_path}, &err));
+	assert_non_null(strstr(err.text, geteuid() == 0 ? "not an overlay" : "Permission denied"));
+	assert_int_equal(pread(fd, after, sizeof(after), 0), DISK_BYTES);
+	assert_memory_equal(after, model, DISK_BYTES);
+	close(fd);
+	assert_int_equal(unlink(raw_path), 0);
+}
+
 /* --- cancels and errors ----------------------------------------------------------------------------------------------
  */
 
@@ -547,19 +609,26 @@ static void a_file_that_cannot_grow(void **state)
 	close_overlay();
 }
 
+static bool put_file(const char *name, const char *text)
+{
+	int fd = open(name, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	bool done = write(fd, text, strlen(text)) > 0;
+	close(fd);
+	return done;
+}
+
 /* A mount namespace, with whatever right to one there is. */
 static bool enter_namespace(void)
 {
-	char map[64];
-	(void)snprintf(map, sizeof(map), "0 %u 1", (unsigned)geteuid());
+	char users[32], groups[32];
+	(void)snprintf(users, sizeof(users), "0 %u 1", (unsigned)geteuid());
+	(void)snprintf(groups, sizeof(groups), "0 %u 1", (unsigned)getegid());
 	if (geteuid() == 0)
 		return unshare(CLONE_NEWNS) == 0;
-	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
-		return false;
-	int fd = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC);
-	bool done = fd >= 0 && write(fd, map, strlen(map)) > 0;
-	close(fd);
-	return done;
+	return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && put_file("/proc/self/uid_map", users) &&
+	       put_file("/proc/self/setgroups", "deny") && put_file("/proc/self/gid_map", groups);
 }
 
 /* In a child with a tiny file system of its own. Exit status: 0 right, 1 wrong, 2 not allowed here. */
@@ -618,6 +687,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(any_mix_of_requests, setup, teardown),
 		cmocka_unit_test_setup_teardown(any_mix_of_requests_to_a_named_overlay, setup, teardown),
 		cmocka_unit_test_setup_teardown(writes_over_each_other, setup, teardown),
+		cmocka_unit_test_setup_teardown(more_requests_than_the_ring_takes, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_raw_base_is_never_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(cancelled_requests_end_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_error_of_the_base_is_the_requests_error, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_file_that_cannot_grow, setup, teardown),

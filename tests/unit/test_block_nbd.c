@@ -397,6 +397,32 @@ static void without_a_server_requests_fail_in_time(void **state)
 		assert_int_equal(t[i].times, 1);
 }
 
+static void script_slow(struct nbd_server *s, int fd, unsigned number)
+{
+	(void)number;
+	struct nbd_server_request *request = malloc(sizeof(*request));
+	bool ok = nbd_server_handshake(s, fd);
+	for (unsigned i = 0; ok && (ok = nbd_server_take(s, fd, request)); i++) {
+		if (i == 1)
+			usleep(1300000);
+		ok = nbd_server_answer(s, fd, request);
+	}
+	free(request);
+}
+
+static void a_silent_server_is_waited_for_and_told_of(void **state)
+{
+	(void)state;
+	server->script = script_slow;
+	open_block();
+	check_read(0, 512);
+	assert_int_equal(lines, 0);
+	check_read(0, 512);
+	assert_int_equal(lines, 1);
+	assert_non_null(strstr(last_line, "the server has not answered for 1 seconds; waiting"));
+	assert_int_equal(server->connections, 1);
+}
+
 static void script_grows(struct nbd_server *s, int fd, unsigned number)
 {
 	struct nbd_server_request *request = malloc(sizeof(*request));
@@ -531,6 +557,26 @@ static void requests_are_cancelled_anywhere(void **state)
 	check_read(0, NBD_SERVER_DISK);
 	assert_int_equal(server->connections, 1);
 	assert_int_equal(lines, 0);
+}
+
+/* The answer is still owed, and an operation waits for it. */
+static void a_client_closes_while_an_answer_is_owed(void **state)
+{
+	(void)state;
+	uint8_t data[512];
+	struct test_request t;
+	server->script = script_deaf;
+	open_block();
+	prepare(&t, BLOCK_READ, 0, 512, data);
+	block_submit(block, &t.request);
+	settle(20);
+	block_cancel(block, &t.request);
+	wait_for(&t);
+	assert_int_equal(t.res, -ECANCELED);
+	uint64_t begin = loop_now_ns();
+	block_free(block);
+	block = NULL;
+	assert_true(loop_now_ns() - begin < 500 * 1000000ULL);
 }
 
 static void while_the_server_is_gone_requests_can_be_cancelled(void **state)
@@ -977,10 +1023,12 @@ int main(void)
 		TEST(more_than_fits_on_the_wire_waits),
 		TEST(what_was_not_answered_is_sent_again),
 		TEST(without_a_server_requests_fail_in_time),
+		TEST(a_silent_server_is_waited_for_and_told_of),
 		TEST(another_disk_is_refused),
 		TEST(a_read_is_cancelled_while_it_arrives),
 		TEST(a_write_that_nobody_takes_is_cancelled),
 		TEST(requests_are_cancelled_anywhere),
+		TEST(a_client_closes_while_an_answer_is_owed),
 		TEST(while_the_server_is_gone_requests_can_be_cancelled),
 		TEST(a_liar_is_left_and_the_request_asked_again),
 		TEST(an_answer_may_be_cut_anywhere),

@@ -450,6 +450,53 @@ static void a_slow_server_gets_large_requests(void **state)
 	assert_memory_equal(data, back, SIZE);
 }
 
+/* In each dialect that a server can be made to speak. */
+static void older_servers(void **state)
+{
+	(void)state;
+	static struct test_request t;
+	static const char *const OLDER[] = {"--no-sr", "--mask-handshake=0", "--mask-handshake=1"};
+	for (size_t i = 0; i < ARRAY_SIZE(OLDER); i++) {
+		const char *argv[] = {"nbdkit", "-f", OLDER[i], "--unix", socket_path, "memory", "16M", NULL};
+		server_pid = start(argv);
+		open_block();
+		assert_int_equal(run(BLOCK_WRITE, 7, 0x12345678, &t), 0);
+		assert_int_equal(run(BLOCK_FLUSH, 0, 0, &t), 0);
+		assert_int_equal(read_block(7), 0x12345678);
+		assert_int_equal(read_block(8), 0);
+		block_free(block);
+		block = NULL;
+		end_server(SIGTERM);
+		unlink(socket_path);
+	}
+}
+
+static void a_server_of_the_oldest_kind_is_refused(void **state)
+{
+	(void)state;
+	struct err err = {0};
+	const char *argv[] = {"nbdkit", "-f", "--oldstyle", "--unix", socket_path, "memory", "16M", NULL};
+	struct block_nbd_config config = {.address = address};
+	server_pid = start(argv);
+	wait_for_socket();
+	assert_null(block_nbd_open(loop, NULL, &config, &err));
+	assert_non_null(strstr(err.text, "the server speaks the old NBD protocol; newstyle is needed"));
+}
+
+static void another_export_is_refused(void **state)
+{
+	(void)state;
+	struct err err = {0};
+	char other[160];
+	make_image();
+	start_qemu_nbd();
+	wait_for_socket();
+	(void)snprintf(other, sizeof(other), "%s:other", address);
+	struct block_nbd_config config = {.address = other};
+	assert_null(block_nbd_open(loop, NULL, &config, &err));
+	assert_non_null(strstr(err.text, "export 'other': the server has no such export"));
+}
+
 static void an_export_over_tcp(void **state)
 {
 	(void)state;
@@ -481,10 +528,13 @@ int main(void)
 		TEST(what_is_written_is_in_the_image),
 		TEST(what_was_flushed_survives_the_server),
 		TEST(a_stopped_server_is_waited_for),
+		TEST(another_export_is_refused),
 	};
 	const struct CMUnitTest nbdkit[] = {
 		TEST(a_faulty_server_is_gone_on_with),
 		TEST(a_slow_server_gets_large_requests),
+		TEST(older_servers),
+		TEST(a_server_of_the_oldest_kind_is_refused),
 		TEST(an_export_over_tcp),
 	};
 	bool has_qemu = is_installed("qemu-nbd") && is_installed("qemu-img"), has_nbdkit = is_installed("nbdkit");

@@ -64,7 +64,7 @@ static void check_out(const char *expected)
 static void null_takes_everything(void **state)
 {
 	(void)state;
-	struct chr *chr = chr_null_new(NULL);
+	struct chr *chr = chr_null_new(loop, &test_log, NULL);
 	struct chr_client client = device_client();
 	chr_set_client(chr, &client);
 	assert_int_equal(chr_write(chr, (const uint8_t *)"x", 1), 1);

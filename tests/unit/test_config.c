@@ -184,6 +184,186 @@ static void the_limits_themselves(void **state)
 	config_fini(&config);
 }
 
+/* --- disks -------------------------------------------------------------------------------------------------- */
+
+static struct vmlet_disk make_disk(void)
+{
+	struct vmlet_disk disk;
+	vmlet_disk_init(&disk);
+	disk.path = "/disk.img";
+	return disk;
+}
+
+static void disk_defaults(void **state)
+{
+	(void)state;
+	struct vmlet_disk disk, zeroes = {.struct_size = sizeof(disk), .queues = 1};
+	memset(&disk, 0xff, sizeof(disk));
+	vmlet_disk_init(&disk);
+	assert_memory_equal(&disk, &zeroes, sizeof(disk));
+}
+
+static void disks_are_copied(void **state)
+{
+	(void)state;
+	char path[] = "path", id[] = "id", serial[] = "serial", overlay_path[] = "overlay";
+	struct vmlet_disk first = make_disk(), second = make_disk();
+	const struct vmlet_disk *disks[] = {&first, &second};
+	first.path = path;
+	first.id = id;
+	first.serial = serial;
+	first.overlay = true;
+	first.overlay_path = overlay_path;
+	first.queues = 16;
+	first.iops = 1000;
+	second.read_only = true;
+	struct vmlet_config from = make_config(), config;
+	from.disks = disks;
+	from.disk_count = 2;
+	assert_int_equal(config_init(&config, &from, NULL), 0);
+
+	path[0] = id[0] = serial[0] = overlay_path[0] = '!';
+	first = second = (struct vmlet_disk){0};
+	disks[0] = disks[1] = NULL;
+	assert_int_equal(config.disk_count, 2);
+	assert_string_equal(config.disks[0]->path, "path");
+	assert_string_equal(config.disks[0]->id, "id");
+	assert_string_equal(config.disks[0]->serial, "serial");
+	assert_string_equal(config.disks[0]->overlay_path, "overlay");
+	assert_int_equal(config.disks[0]->queues, 16);
+	assert_int_equal(config.disks[0]->iops, 1000);
+	assert_true(config.disks[1]->read_only);
+	assert_null(config.disks[1]->id);
+	config_fini(&config);
+}
+
+/* A program of an older header has a smaller struct, and whatever comes behind it in its memory is not ours to read. */
+static void disks_of_every_size(void **state)
+{
+	(void)state;
+	for (size_t size = offsetof(struct vmlet_disk, id); size <= sizeof(struct vmlet_disk); size += sizeof(size_t)) {
+		struct vmlet_disk full = make_disk();
+		full.struct_size = size;
+		full.id = "mine";
+		full.read_only = true;
+		full.queues = 3;
+		uint8_t *memory = malloc(2 * sizeof(full));
+		assert_non_null(memory);
+		memset(memory, 0xff, 2 * sizeof(full)); /* no pointer that could be followed */
+		memcpy(memory, &full, size);
+		const struct vmlet_disk *disks[] = {(void *)memory};
+		struct vmlet_config from = make_config(), config;
+		struct err err = {0};
+		from.disks = disks;
+		from.disk_count = 1;
+		if (config_init(&config, &from, &err) < 0)
+			fail_msg("of %zu bytes: %s", size, err.text);
+		const struct vmlet_disk *disk = config.disks[0];
+		assert_string_equal(disk->path, "/disk.img");
+		bool has_id = size >= offsetof(struct vmlet_disk, serial);
+		assert_true(has_id ? disk->id && strcmp(disk->id, "mine") == 0 : !disk->id);
+		assert_true(disk->read_only == (size > offsetof(struct vmlet_disk, read_only)));
+		bool has_queues = size >= offsetof(struct vmlet_disk, packed);
+		assert_int_equal(disk->queues, has_queues ? 3 : 1);
+		assert_null(disk->overlay_path);
+		assert_int_equal(disk->bandwidth_burst_bytes, 0);
+		config_fini(&config);
+		free(memory);
+	}
+}
+
+static void refuse_disks(const struct vmlet_disk *const *disks, size_t count, const char *sentence)
+{
+	struct vmlet_config from = make_config();
+	from.disks = disks;
+	from.disk_count = count;
+	refuse(&from, -EINVAL, sentence);
+}
+
+#define REFUSE_DISK(change, sentence)                                                                                  \
+	do {                                                                                                           \
+		struct vmlet_disk disk = make_disk();                                                                  \
+		change;                                                                                                \
+		const struct vmlet_disk *const disks[] = {&disk};                                                      \
+		refuse_disks(disks, 1, sentence);                                                                      \
+	} while (0)
+
+static void every_refusal_of_a_disk(void **state)
+{
+	(void)state;
+	char id64[65] = {0};
+	memset(id64, 'i', 64);
+	REFUSE_DISK(disk.path = NULL, "disk 'disk0': no path is given");
+	REFUSE_DISK(disk.path = "", "disk 'disk0': no path is given");
+	REFUSE_DISK((disk.path = "", disk.id = "root"), "disk 'root': no path is given");
+	REFUSE_DISK(disk.kind = (enum vmlet_disk_kind)2,
+		    "disk 'disk0': a kind or cache mode that this library does not know");
+	REFUSE_DISK(disk.cache = (enum vmlet_disk_cache) - 1,
+		    "disk 'disk0': a kind or cache mode that this library does not know");
+	REFUSE_DISK(disk.queues = 0, "disk 'disk0': 0 queues: a disk has 1 to 16");
+	REFUSE_DISK(disk.queues = 17, "disk 'disk0': 17 queues: a disk has 1 to 16");
+	REFUSE_DISK(disk.serial = "more than twenty bytes",
+		    "disk 'disk0': serial number 'more than twenty bytes': it has at most 20 bytes");
+	REFUSE_DISK(disk.id = "", "disk 0: an id has 1 to 63 bytes");
+	REFUSE_DISK(disk.id = id64, "disk 0: an id has 1 to 63 bytes");
+	REFUSE_DISK((disk.overlay = true, disk.read_only = true),
+		    "disk 'disk0': an overlay is for writes, and the disk is read-only");
+	REFUSE_DISK(disk.overlay_path = "/o", "disk 'disk0': a path for the overlay, and no overlay is asked for");
+	REFUSE_DISK((disk.kind = VMLET_DISK_NBD, disk.direct = true),
+		    "disk 'disk0': direct I/O is a matter of the NBD server");
+	REFUSE(transport, (enum vmlet_transport)2, "transport 2 is not one that this library knows");
+	REFUSE(iothreads, 17, "17 I/O threads: at most 16");
+
+	static const size_t SIZES[] = {0, sizeof(size_t) - 1, sizeof(struct vmlet_disk) + 1, SIZE_MAX};
+	for (size_t i = 0; i < ARRAY_SIZE(SIZES); i++) {
+		char sentence[256];
+		(void)snprintf(sentence, sizeof(sentence),
+			       "disk 0: its struct_size is %zu; this library knows up to %zu "
+			       "(call vmlet_disk_init, or use a newer library)",
+			       SIZES[i], sizeof(struct vmlet_disk));
+		REFUSE_DISK(disk.struct_size = SIZES[i], sentence);
+	}
+}
+
+static void names_of_disks(void **state)
+{
+	(void)state;
+	struct vmlet_disk plain = make_disk(), named = make_disk(), disk1 = make_disk();
+	named.id = "root";
+	disk1.id = "disk1";
+	const struct vmlet_disk *const twice[] = {&named, &plain, &named}, *const clash[] = {&disk1, &plain},
+				       *const no_clash[] = {&plain, &disk1, &named};
+	refuse_disks(twice, 3, "disk 'root': there are two of that id");
+	refuse_disks(clash, 2, "disk 'disk1': there are two of that id");
+	struct vmlet_config from = make_config(), config;
+	from.disks = no_clash;
+	from.disk_count = 3;
+	assert_int_equal(config_init(&config, &from, NULL), 0);
+	config_fini(&config);
+}
+
+static void how_many_disks(void **state)
+{
+	(void)state;
+	struct vmlet_disk disk = make_disk();
+	const struct vmlet_disk *disks[32];
+	struct vmlet_config from = make_config(), config;
+	for (unsigned i = 0; i < ARRAY_SIZE(disks); i++)
+		disks[i] = &disk;
+	from.disks = disks;
+	from.disk_count = 31;
+	assert_int_equal(config_init(&config, &from, NULL), 0);
+	config_fini(&config);
+	from.disk_count = 32;
+	refuse(&from, -EINVAL, "32 disks: a machine has room for 31 devices");
+	from.transport = VMLET_TRANSPORT_MMIO;
+	from.disk_count = 16;
+	assert_int_equal(config_init(&config, &from, NULL), 0);
+	config_fini(&config);
+	from.disk_count = 17;
+	refuse(&from, -EINVAL, "17 disks: a machine has room for 16 devices");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +374,12 @@ int main(void)
 		cmocka_unit_test(struct_sizes_that_cannot_be),
 		cmocka_unit_test(every_refusal),
 		cmocka_unit_test(the_limits_themselves),
+		cmocka_unit_test(disk_defaults),
+		cmocka_unit_test(disks_are_copied),
+		cmocka_unit_test(disks_of_every_size),
+		cmocka_unit_test(every_refusal_of_a_disk),
+		cmocka_unit_test(names_of_disks),
+		cmocka_unit_test(how_many_disks),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

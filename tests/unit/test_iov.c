@@ -32,6 +32,10 @@ static void spans_against_a_flat_copy(void **state)
 			struct iovec slice[5];
 			unsigned slices = iov_slice(iov, count, skip, size, slice);
 			assert_true(slices <= count);
+			struct iovec in_place[5];
+			memcpy(in_place, iov, sizeof(iov));
+			assert_int_equal(iov_slice(in_place, count, skip, size, in_place), slices);
+			assert_memory_equal(in_place, slice, slices * sizeof(slice[0]));
 			memset(data, 0, sizeof(data));
 			assert_int_equal(iov_read(slice, slices, 0, data, sizeof(data)), expected);
 			assert_memory_equal(data, flat + skip, expected);

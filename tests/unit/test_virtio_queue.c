@@ -21,11 +21,18 @@ static void check_counters(const struct core *c, unsigned queue, unsigned chains
 /* --- there and back --------------------------------------------------------------------------------------------------
  */
 
+/* The loop has nothing to do: now doorbells are wanted. */
+static void let_loop_sleep(struct core *c)
+{
+	assert_int_equal(loop_wait(c->rig.loop, 0), 0);
+}
+
 static void echo(struct core *c)
 {
 	const uint64_t sent = 0x0123456789abcdef;
 	uint64_t came = 0;
 	core_start(c);
+	let_loop_sleep(c);
 	for (unsigned i = 1; i <= 3 * FAKE_QUEUE_SIZE; i++) {
 		uint16_t id;
 		uint32_t written;
@@ -41,6 +48,7 @@ static void echo(struct core *c)
 		assert_int_equal(written, 8);
 		assert_int_equal(gmem_read(c->rig.gmem, FAKE_DATA + 8, &came, sizeof(came)), 0);
 		assert_int_equal(came, sent);
+		let_loop_sleep(c);
 	}
 	check_counters(c, 0, 3 * FAKE_QUEUE_SIZE);
 	check_counters(c, 1, 0);
@@ -133,10 +141,12 @@ static void busy_queues_are_not_rung(void **state)
 		c->event_idx = kind & 2;
 		c->rig.fake->holds = true;
 		core_start(c);
+		let_loop_sleep(c);
 		core_add(c, 0, POLL_IN_FLIGHT);
 		assert_true(core_ring(c, 0));
 		while (c->rig.fake->held_count[0] < POLL_IN_FLIGHT)
 			assert_int_equal(loop_wait(c->rig.loop, UINT64_MAX), 0);
+		let_loop_sleep(c);
 		assert_true(c->rig.dev->queues[0].polled);
 		core_add(c, 0, 1);
 		assert_false(virtq_driver_rings(&c->rig.drivers[0]));
@@ -144,11 +154,35 @@ static void busy_queues_are_not_rung(void **state)
 		fake_release(c->rig.fake, 0, 2);
 		assert_int_equal(loop_wait(c->rig.loop, 50 * FAKE_MS), 0);
 		assert_int_equal(c->rig.fake->held_count[0], POLL_IN_FLIGHT - 2 + 1);
+		let_loop_sleep(c);
 		assert_false(c->rig.dev->queues[0].polled);
 		core_add(c, 0, 1);
 		assert_true(virtq_driver_rings(&c->rig.drivers[0]));
 		core_write_status(&c->rig, 0);
 	}
+}
+
+/* Busy when the ring was found empty, idle before the round was over: it is not left to the timer. */
+static void a_batch_does_not_leave_a_queue_deaf(void **state)
+{
+	struct core *c = *state;
+	c->rig.fake->refuses = true;
+	core_start(c);
+	core_add(c, 0, POLL_IN_FLIGHT);
+	virtio_ring(c->rig.dev, 0);
+	rig_settle(&c->rig);
+	c->rig.fake->refuses = false;
+	c->rig.fake->batches = true;
+	virtio_lock(c->rig.dev);
+	virtio_kick(c->rig.dev, 0);
+	virtio_unlock(c->rig.dev);
+	while (counters(c, 0)->chains == 0)
+		assert_int_equal(loop_wait(c->rig.loop, UINT64_MAX), 0);
+	assert_int_equal(rig_take_all(&c->rig, 0), POLL_IN_FLIGHT);
+	let_loop_sleep(c);
+	assert_false(c->rig.dev->queues[0].polled);
+	core_add(c, 0, 1);
+	assert_true(virtq_driver_rings(&c->rig.drivers[0]));
 }
 
 /* Nothing is ever pushed; what comes without a doorbell is found all the same, and soon. */
@@ -424,6 +458,7 @@ int main(void)
 		TEST(one_interrupt_for_a_round),
 		TEST(no_interrupt_for_who_wants_none),
 		TEST(busy_queues_are_not_rung),
+		TEST(a_batch_does_not_leave_a_queue_deaf),
 		TEST(nobody_waits_for_a_push_for_long),
 		TEST(no_chain_is_forgotten),
 		TEST(a_model_that_was_full_asks_for_more),

@@ -41,6 +41,7 @@ static const uint64_t FAKE_MS = 1000000;
 struct fake {
 	struct virtio_device dev;
 	bool holds;       /* keep chains until fake_release, or a while after a cancel */
+	bool batches;     /* serve pops all, and then pushes all */
 	bool refuses;     /* serve pops nothing */
 	bool unpops;      /* serve gives the first chain back to the ring */
 	unsigned refills; /* each echo makes one more chain available, so often */
@@ -88,6 +89,13 @@ static inline void fake_start(struct virtio_device *dev)
 	to_fake(dev)->starts++;
 }
 
+/* The lock is held. */
+static inline void fake_release_locked(struct fake *f, unsigned queue, unsigned count)
+{
+	for (; count && f->held_count[queue]; count--)
+		virtio_push(&f->dev, queue, &f->held[queue][--f->held_count[queue]], 0);
+}
+
 static inline void fake_serve(struct virtio_device *dev, unsigned queue)
 {
 	struct fake *f = to_fake(dev);
@@ -98,18 +106,13 @@ static inline void fake_serve(struct virtio_device *dev, unsigned queue)
 			virtio_unpop(dev, queue, &chain);
 			return;
 		}
-		if (f->holds)
+		if (f->holds || f->batches)
 			f->held[queue][f->held_count[queue]++] = chain;
 		else
 			fake_echo(f, queue, &chain);
 	}
-}
-
-/* The lock is held. */
-static inline void fake_release_locked(struct fake *f, unsigned queue, unsigned count)
-{
-	for (; count && f->held_count[queue]; count--)
-		virtio_push(&f->dev, queue, &f->held[queue][--f->held_count[queue]], 0);
+	if (f->batches)
+		fake_release_locked(f, queue, UINT32_MAX);
 }
 
 static inline void fake_release(struct fake *f, unsigned queue, unsigned count)

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import zlib
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
@@ -44,7 +45,7 @@ def run_quietly(*command):
 
 
 def meson_build(name, target, *options):
-    directory = cache() / "bench" / name
+    directory = cache() / "bench" / f"{name}-{zlib.crc32(str(TOP).encode()):08x}"  # one for each checkout
     if not (directory / "build.ninja").exists():
         run_quietly("meson", "setup", directory, TOP, *options)
     run_quietly("ninja", "-C", directory, *target)

@@ -15,6 +15,7 @@
 #include "devices/pm_acpi.h"
 #include "devices/pvpanic.h"
 #include "devices/rtc_cmos.h"
+#include "devices/stream_port.h"
 #include "devices/uart16550.h"
 #include "loader/acpi.h"
 #include "loader/mptable.h"
@@ -31,6 +32,8 @@ struct board {
 	struct device *devices[DEVICES_MAX]; /* freed in reverse order */
 	unsigned device_count;
 	struct device *pm_acpi;
+	struct device *stream_port; /* NULL: none */
+	uint64_t loaded_ns;
 	struct board_virtio *virtio;
 	struct virtio_device **disks; /* board_virtio's */
 };
@@ -114,6 +117,24 @@ static int add_debugcon(struct board *board, struct chr *chr, struct err *err)
 	return r < 0 ? r : bus_map(&board->vm->pio, PORT_DEBUGCON, PORT_DEBUGCON, debugcon, 0, err);
 }
 
+static int add_stream_port(struct board *board, const struct board_streams *streams, struct err *err)
+{
+	if (!streams->in)
+		return 0;
+	struct stream_port_config config = {
+		.in = streams->in,
+		.out = streams->out,
+		.err = streams->err,
+		.rows = streams->rows,
+		.columns = streams->columns,
+	};
+	board->stream_port = stream_port_new(&config, err);
+	int r = add_pio_device(board, PORT_STREAM, STREAM_PORT_SIZE, board->stream_port, err);
+	if (r == 0)
+		pio_ring_add(&board->vm->pio_ring, &board->vm->kvm, PORT_STREAM, STREAM_PORT_COLLECTED);
+	return r;
+}
+
 static int add_devices(struct board *board, const struct board_config *config, struct err *err)
 {
 	struct vm *vm = board->vm;
@@ -133,6 +154,8 @@ static int add_devices(struct board *board, const struct board_config *config, s
 		r = add_pio_device(board, PORT_DEBUG_EXIT, DEBUG_EXIT_SIZE, debug_exit_new(events, err), err);
 	if (r == 0)
 		r = add_debugcon(board, config->debugcon, err);
+	if (r == 0)
+		r = add_stream_port(board, &config->streams, err);
 	if (r == 0) {
 		board->pm_acpi = pm_acpi_new(vm_irq_line(vm, GSI_SCI), events, err);
 		r = add_pio_device(board, PORT_PM_ACPI, PM_ACPI_SIZE, board->pm_acpi, err);
@@ -152,6 +175,8 @@ static int add_disks(struct board *board, const struct board_config *config, str
 	for (unsigned i = 0; i < config->disk_count; i++) {
 		const struct board_disk *disk = &config->disks[i];
 		board->disks[i] = virtio_blk_new(disk->loop, vm->gmem, vm->log, disk->block, &disk->init, err);
+		if (board->disks[i])
+			virtio_set_owner(board->disks[i], disk->name, config->virtio_sink);
 		int r = board_virtio_add(board->virtio, board->disks[i], err);
 		if (r < 0)
 			return r;
@@ -164,9 +189,20 @@ struct virtio_device *board_get_disk(struct board *board, unsigned index)
 	return board->disks[index];
 }
 
+uint64_t board_loaded_ns(const struct board *board)
+{
+	return board->loaded_ns;
+}
+
 void board_press_power_button(struct board *board)
 {
 	pm_acpi_press_power_button(board->pm_acpi);
+}
+
+void board_set_window_size(struct board *board, uint16_t rows, uint16_t columns)
+{
+	if (board->stream_port)
+		stream_port_set_size(board->stream_port, rows, columns);
 }
 
 /* --- what the guest is told ------------------------------------------------------------------------------ */
@@ -194,6 +230,8 @@ static int write_acpi(struct board *board, unsigned cpu_count, unsigned address_
 		.io_reserved = {{PORT_DEBUGCON_BOCHS, 1}, {PORT_DEBUG_EXIT, DEBUG_EXIT_SIZE}, {PORT_DEBUGCON, 1}},
 		.io_reserved_count = 3,
 	};
+	if (board->stream_port)
+		config.io_reserved[config.io_reserved_count++] = (struct acpi_io_range){PORT_STREAM, STREAM_PORT_SIZE};
 	board_virtio_describe(board->virtio, address_bits, &config);
 
 	uint8_t blob[ACPI_BLOB_SIZE_MAX];
@@ -301,6 +339,7 @@ static int bring_up(struct board *board, const struct board_config *config, cons
 		r = write_mptable(board, config->cpu_count, err);
 	if (r == 0)
 		r = load(board, config, &boot, err);
+	board->loaded_ns = loop_now_ns();
 	if (r == 0)
 		r = add_cpus(board, model, config->cpu_count, err);
 	if (r == 0)
