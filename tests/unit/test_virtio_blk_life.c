@@ -82,6 +82,8 @@ static void full_rings(void **state)
 		b->disk->holds = true;
 		for (unsigned queue = 0; queue < BR_QUEUES; queue++)
 			fill_with_tables(b, queue);
+		while (b->disk->held_count < count)
+			assert_int_equal(loop_wait(b->loop, UINT64_MAX), 0);
 		br_settle(b);
 		assert_int_equal(b->disk->held_count, count);
 		while (b->disk->held_count)
