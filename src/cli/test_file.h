@@ -37,8 +37,8 @@ struct test_file {
 };
 
 /*
- * Parse a copy of `text`. `path` is borrowed, for sentences. 0: test_file_free it when done. -EINVAL with a sentence that
- * begins with "PATH:LINE: ", or -ENOMEM likewise: nothing needs freeing.
+ * Parse a copy of `text`. `path` is borrowed, for sentences. 0: test_file_free it when done. -EINVAL with a sentence
+ * that begins with "PATH:LINE: ", or -ENOMEM likewise: nothing needs freeing.
  */
 int test_file_parse(struct test_file *file, const char *path, const char *text, size_t size_bytes,
 		    struct cli_error *error);
