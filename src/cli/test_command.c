@@ -14,6 +14,8 @@
 #include "cli/test_progress.h"
 #include "cli/test_run.h"
 
+static const uint64_t grace_ns = 10000000000; /* a child that ends itself in time never sees it */
+
 /* Open report files. NULL: not asked for. */
 struct reports {
 	FILE *tap, *junit, *markdown;
@@ -204,6 +206,7 @@ static int run_all(struct session *session, const char *program)
 		.jobs = job_count(session),
 		.retries = session->options.retries,
 		.fail_fast = session->options.fail_fast,
+		.grace_ns = grace_ns,
 		.done = on_done,
 		.tick = on_tick,
 		.ctx = session,

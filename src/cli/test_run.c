@@ -15,7 +15,6 @@
 
 enum { NS_PER_MS = 1000000, TICK_MS = 1000 };
 
-static const uint64_t grace_ns = 10000000000;           /* of a child beyond its test's timeout */
 static const uint64_t grace_of_stopped_ns = 2000000000; /* of one that was told to end */
 
 struct slot {
@@ -127,7 +126,7 @@ static int begin(struct pool *pool, struct slot *slot)
 		test_attempt_free(&slot->attempt);
 		return r;
 	}
-	slot->deadline_ns = slot->started_ns + test_of(pool, slot)->timeout_ns + grace_ns;
+	slot->deadline_ns = slot->started_ns + test_of(pool, slot)->timeout_ns + pool->run->grace_ns;
 	slot->is_busy = true;
 	pool->running++;
 	return 0;
@@ -250,7 +249,21 @@ static void kill_late(struct pool *pool)
 	}
 }
 
-/* Deadlines are at least seconds away, and a late kill is as good: the tick is fine enough. */
+/* Until the next deadline, and not longer than a tick. */
+static int milliseconds_to_wait(const struct pool *pool)
+{
+	uint64_t now = now_ns(), wait_ns = (uint64_t)TICK_MS * NS_PER_MS;
+
+	for (unsigned i = 0; i < pool->run->jobs; i++) {
+		const struct slot *slot = &pool->slots[i];
+		uint64_t left_ns = slot->deadline_ns > now ? slot->deadline_ns - now : 0;
+
+		if (slot->is_busy && !slot->was_killed && left_ns < wait_ns)
+			wait_ns = left_ns;
+	}
+	return (int)((wait_ns + NS_PER_MS - 1) / NS_PER_MS);
+}
+
 static int wait_for_events(struct pool *pool)
 {
 	for (unsigned i = 0; i < pool->run->jobs; i++)
@@ -258,7 +271,7 @@ static int wait_for_events(struct pool *pool)
 			.fd = pool->slots[i].is_busy ? pool->slots[i].child.pidfd : -1,
 			.events = POLLIN,
 		};
-	return poll(pool->polls, 1 + pool->run->jobs, TICK_MS);
+	return poll(pool->polls, 1 + pool->run->jobs, milliseconds_to_wait(pool));
 }
 
 static void handle_events(struct pool *pool)

@@ -12,6 +12,7 @@ struct test_run {
 	unsigned jobs;
 	unsigned retries;
 	bool fail_fast;
+	uint64_t grace_ns; /* of a child beyond its test's timeout; then it is killed */
 	/* Called when test `index` is over, and about every second while `running` of them are not. */
 	void (*done)(void *ctx, size_t index);
 	void (*tick)(void *ctx, unsigned running);
