@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/contract.h"
 #include "cli/disk_option.h"
 #include "cli/escape.h"
 #include "cli/exit_status.h"
@@ -18,6 +20,7 @@ struct session {
 	const struct options *options;
 	struct vmlet *vm;
 	struct log_sink log;
+	struct contract contract;
 	struct escape escape;
 	bool interactive; /* the guest's serial port is the terminal that we are in the foreground of */
 };
@@ -149,13 +152,15 @@ static void fill_config(struct session *session, struct vmlet_config *config)
 	config->log_ctx = &session->log;
 }
 
-static int fail(const struct vmlet_error *error)
+static int fail(struct outcome *outcome, const struct vmlet_error *error)
 {
+	outcome_of_error(outcome, error);
 	report("%s", error->text);
-	return exit_status_of_error(error);
+	return -EIO;
 }
 
-static int start(struct session *session)
+/* 0, or negative with the outcome told and filled, as are those below. */
+static int start(struct session *session, struct outcome *outcome)
 {
 	struct vmlet_error error = {0};
 	struct vmlet_config config;
@@ -163,31 +168,30 @@ static int start(struct session *session)
 
 	fill_config(session, &config);
 	fill_disks(session->options, &disks, &config);
+	contract_fill(&session->contract, &config);
 	session->vm = vmlet_new(&config, &error);
 	if (!session->vm)
-		return fail(&error);
+		return fail(outcome, &error);
+	contract_set_vm(&session->contract, session->vm);
 	terminal_catch_signals(stop_by_signal, session->vm);
 	if (session->options->serial == VMLET_SERIAL_PTY)
 		report("serial port is %s", vmlet_serial_path(session->vm));
 	if (vmlet_start(session->vm, &error) < 0)
-		return fail(&error);
+		return fail(outcome, &error);
 	return 0;
 }
 
 /* The guest had no chance to end its line when it was ended from outside. */
-static void report_end(const struct session *session, const struct vmlet_result *result)
+static void report_end(const struct session *session, const struct outcome *outcome)
 {
-	char sentence[sizeof(result->text)];
-
-	if (session->interactive && result->end == VMLET_END_STOPPED)
+	if (session->interactive && (outcome->end == VMLET_END_STOPPED || outcome->end == VMLET_END_TIMEOUT))
 		report_plain("");
-	if (exit_status_sentence(result, sentence, sizeof(sentence)))
-		report("%s", sentence);
+	if (outcome->text[0] != '\0')
+		report("%s", outcome->text);
 }
 
-static int serve(struct session *session)
+static void serve(struct session *session, struct outcome *outcome)
 {
-	struct vmlet_result result = {0};
 	int r;
 
 	if (session->interactive) {
@@ -195,31 +199,48 @@ static int serve(struct session *session)
 		if (r < 0)
 			report("the terminal cannot be made raw: %s", strerror(-r));
 	}
-	r = vmlet_run(session->vm, &result);
+	r = contract_serve(&session->contract, outcome);
 	terminal_leave_raw();
 	if (r < 0) {
-		report("the VM cannot be served: %s", strerror(-r));
-		return VMLET_EXIT_HOST;
+		char text[128];
+
+		snprintf(text, sizeof(text), "the VM cannot be served: %s", strerror(-r));
+		outcome_of_failure(outcome, VMLET_EXIT_HOST, text);
 	}
-	report_end(session, &result);
-	return exit_status_of_result(&result);
+	report_end(session, outcome);
+}
+
+static int open_files(struct session *session, struct outcome *outcome)
+{
+	struct cli_error error;
+	int r = contract_open(&session->contract, &session->options->contract, &error);
+
+	if (r == 0)
+		r = log_sink_open(&session->log, session->options->log_path, &error);
+	if (r == 0)
+		return 0;
+	outcome_of_failure(outcome, r == -ENOMEM ? VMLET_EXIT_HOST : VMLET_EXIT_CONFIG, error.text);
+	report("%s", error.text);
+	return r;
+}
+
+static void free_vm(struct session *session)
+{
+	terminal_forget_stop();
+	contract_set_vm(&session->contract, NULL);
+	vmlet_free(session->vm);
 }
 
 int run(const struct options *options)
 {
-	struct session session = {.options = options};
-	struct cli_error error;
+	struct session session = {.options = options, .log = {.fd = STDERR_FILENO}};
+	struct outcome outcome;
 	int status;
 
-	if (log_sink_open(&session.log, options->log_path, &error) < 0) {
-		report("%s", error.text);
-		return VMLET_EXIT_CONFIG;
-	}
-	status = start(&session);
-	if (status == 0)
-		status = serve(&session);
-	terminal_forget_stop();
-	vmlet_free(session.vm);
+	if (open_files(&session, &outcome) == 0 && start(&session, &outcome) == 0)
+		serve(&session, &outcome);
+	free_vm(&session);
+	status = contract_close(&session.contract, &outcome);
 	log_sink_close(&session.log);
 	return status;
 }
