@@ -80,6 +80,6 @@ void test_progress_end(struct test_progress *progress)
 	const struct test_counts *counts = &progress->counts;
 
 	test_progress_hide(progress);
-	report("%zu tests in %.1f s: %zu passed, %zu failed, %zu skipped", progress->fleet->plan->count,
-	       (double)progress->fleet->duration_ns / 1e9, counts->passed, counts->failed, counts->skipped);
+	report("%zu test%s in %.1f s: %zu passed, %zu failed, %zu skipped", progress->fleet->plan->count,
+	       progress->fleet->plan->count == 1 ? "" : "s", (double)progress->fleet->duration_ns / 1e9, counts->passed, counts->failed, counts->skipped);
 }
