@@ -275,5 +275,34 @@ class Interrupted(Case):
         self.assertEqual(child.wait(TIMEOUT_S), 0)
 
 
+class Pages(Case):
+    def test_manual_page(self):
+        """Every key and option is in the manual, and in the help."""
+        with open(os.environ["VMLET_MAN"], encoding="utf-8") as file:
+            page = file.read()
+        with open(os.path.join(os.path.dirname(os.environ["VMLET_MAN"]), "vmlet-test.5"), encoding="utf-8") as file:
+            keys_page = file.read()
+        text = vmlet("help", "test").stdout.decode()
+        for name in re.findall(r"--([a-z-]+) ", text):
+            if name != "help":
+                self.assertTrue(f"Fl Fl {name}" in page, name)
+        keys = re.search(r"Keys: (.*), and matrix.KEY", text, re.S)[1].split()
+        self.assertIn("kernel", keys)
+        for key in keys:
+            self.assertIn(f".It Li {key} =", keys_page)
+            refused = vmlet("test", self.path("t.ini", f"[a]\nmatrix.{key} =\n".encode())).stderr
+            self.assertNotIn(b"unknown key", refused)
+
+    def test_the_guide_s_example(self):
+        """The test file of docs/ci.md is one."""
+        with open(os.path.join(os.path.dirname(os.environ["VMLET_MAN"]), "ci.md"), encoding="utf-8") as file:
+            text = re.search(r"```ini\n(.*?)```", file.read(), re.S)[1]
+        for name in ("vmlinuz", "test.cpio", "exit3.cpio"):
+            self.path(name, b"")
+        result = vmlet("test", "--list", self.path("t.ini", text.encode()))
+        self.assertEqual(result.stdout.decode().splitlines(),
+                         ["boots[cpus=1]", "boots[cpus=4]", "exits with the status of its init"], result.stderr)
+
+
 if __name__ == "__main__":
     main()
