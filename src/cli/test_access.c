@@ -19,7 +19,7 @@ static char *resolve(const char *file_path, const char *path)
 	if (!resolved)
 		return NULL;
 	memcpy(resolved, file_path, prefix);
-	strcpy(resolved + prefix, path);
+	memcpy(resolved + prefix, path, strlen(path) + 1);
 	return resolved;
 }
 

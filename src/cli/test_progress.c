@@ -81,5 +81,6 @@ void test_progress_end(struct test_progress *progress)
 
 	test_progress_hide(progress);
 	report("%zu test%s in %.1f s: %zu passed, %zu failed, %zu skipped", progress->fleet->plan->count,
-	       progress->fleet->plan->count == 1 ? "" : "s", (double)progress->fleet->duration_ns / 1e9, counts->passed, counts->failed, counts->skipped);
+	       progress->fleet->plan->count == 1 ? "" : "s", (double)progress->fleet->duration_ns / 1e9, counts->passed,
+	       counts->failed, counts->skipped);
 }
