@@ -96,7 +96,8 @@ struct vmlet_serial {
 	void *input_filter_ctx;
 	/*
 	 * Sees all output, in order and once, also what the back end discards, as soon as the loop comes by. What it
-	 * does not take in time holds the guest back as a slow reader does. NULL: none. [owner]
+	 * does not take in time holds the guest back as a slow reader does. It may call vmlet_type and vmlet_stop.
+	 * NULL: none. [owner]
 	 */
 	void (*output_tap)(void *ctx, const uint8_t *data, size_t size_bytes);
 	void *output_tap_ctx;
@@ -138,7 +139,10 @@ enum vmlet_transport {
 	VMLET_TRANSPORT_MMIO = 1, /* virtio-mmio, described in ACPI: for kernels without PCI; at most 16 devices */
 };
 
-/* What happens to a VM, as it happens. The numbers are part of the ABI. */
+/*
+ * What happens to a VM, as it happens and in this order; a guest that is restarted is loaded and runs again. The
+ * numbers are part of the ABI.
+ */
 enum vmlet_event_kind {
 	VMLET_EVENT_CREATED = 1,       /* vmlet_new has checked everything and opened the files */
 	VMLET_EVENT_KERNEL_LOADED = 2, /* guest memory is ready */
@@ -194,7 +198,7 @@ struct vmlet_config {
 	unsigned iothreads; /* I/O threads that disks are placed on in turn; 0 (default): the thread of vmlet_run does
 			       all */
 	void (*event)(void *ctx,
-		      const struct vmlet_event *event); /* NULL: none; quick, and calls nothing here. [any] */
+		      const struct vmlet_event *event); /* NULL: none; quick, and calls only vmlet_stop. [any] */
 	void *event_ctx;
 	uint64_t timeout_ns; /* after so long since vmlet_start it ends as VMLET_END_TIMEOUT; 0: never */
 	struct vmlet_streams streams;
@@ -264,7 +268,7 @@ VMLET_API int vmlet_start(struct vmlet *vm, struct vmlet_error *ret_error);
 VMLET_API int vmlet_run(struct vmlet *vm, struct vmlet_result *ret_result);
 
 /* A descriptor that polls readable when vmlet_dispatch has work; the library's, do not read it. [any] */
-VMLET_API int vmlet_get_fd(const struct vmlet *vm);
+VMLET_API int vmlet_get_fd(struct vmlet *vm);
 
 /* Do what is ready without waiting. 0: the VM goes on, 1: it has ended (vmlet_get_result), or -errno. [owner] */
 VMLET_API int vmlet_dispatch(struct vmlet *vm);

@@ -41,11 +41,18 @@ bool api_is_running(const struct vmlet *vm)
 	return vm->machine.board && vm->result.end == VMLET_END_NONE;
 }
 
+/* What a program that has ended by itself has written is its result, and its reader may take the time it wants. */
+static bool waits_for_streams(const struct vmlet *vm)
+{
+	bool own_end = vm->result.end == VMLET_END_DEBUG_EXIT || vm->result.end == VMLET_END_POWEROFF;
+	return own_end && street_streams_pending(&vm->street) && !vm->timed_out && !atomic_load(&vm->stop);
+}
+
 void api_drain_timeout(struct loop_timer *timer)
 {
 	struct vmlet *vm = container_of(timer, struct vmlet, drain_timer);
 	size_t pending = street_pending(&vm->street);
-	if (pending >= vm->drain_pending) {
+	if (pending >= vm->drain_pending && !waits_for_streams(vm)) {
 		vm->drained = true; /* nobody reads */
 		return;
 	}
@@ -61,7 +68,6 @@ static void finish(struct vmlet *vm, enum vmlet_end end, uint32_t value, const c
 	vm_stop(&vm->machine.vm);
 	vm->stats.ended_ns = loop_now_ns();
 
-	loop_timer_disarm(vm->loop, &vm->timeout_timer);
 	vm->drain_pending = street_pending(&vm->street);
 	loop_timer_arm(vm->loop, &vm->drain_timer, loop_now_ns() + DRAIN_PATIENCE_NS);
 }
@@ -128,12 +134,12 @@ static void describe_timeout(const struct vmlet *vm, char *ret_text, size_t size
 /* What came first counts: a stop that finds the guest ended changes nothing; one that finds it restarting ends it. */
 static void look_for_end(struct vmlet *vm)
 {
-	uint64_t stop = atomic_load(&vm->stop);
 	struct vm_end end = vm_get_end(&vm->machine.vm);
 	bool is_reset = end.reason == VM_END_RESET || end.reason == VM_END_TRIPLE_FAULT;
 	bool restarts = is_reset && vm->config.on_reboot == VMLET_ON_REBOOT_RESTART;
 	if (end.reason != VM_END_NONE)
 		tell_guest_end(vm, &end);
+	uint64_t stop = atomic_load(&vm->stop);
 	if (end.reason != VM_END_NONE && !restarts) {
 		struct end_words words = end_words(&end);
 		finish(vm, words.end, end.value, words.text);
@@ -158,6 +164,7 @@ static int has_ended(struct vmlet *vm)
 	if (!vm->drained && street_pending(&vm->street))
 		return 0;
 	loop_timer_disarm(vm->loop, &vm->drain_timer);
+	loop_timer_disarm(vm->loop, &vm->timeout_timer);
 	if (!vm->end_told) {
 		vm->end_told = true;
 		api_tell_console(vm);
@@ -168,7 +175,7 @@ static int has_ended(struct vmlet *vm)
 
 /* --- serving -------------------------------------------------------------------------------------------- */
 
-int vmlet_get_fd(const struct vmlet *vm)
+int vmlet_get_fd(struct vmlet *vm)
 {
 	return loop_get_fd(vm->loop);
 }

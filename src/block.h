@@ -21,7 +21,14 @@
 #include "log.h"
 #include "loop.h"
 
-enum { BLOCK_SECTOR_BYTES = 512 };
+enum {
+	BLOCK_SECTOR_BYTES = 512,
+	/*
+	 * What a back end moves by one operation. A chain can be 4 GiB long, and what the page cache has is copied by
+	 * the kernel while the operation is submitted: the loop stands still meanwhile. Longer than what drivers send.
+	 */
+	BLOCK_STEP_BYTES_MAX = 2 << 20,
+};
 
 enum block_op {
 	BLOCK_READ,

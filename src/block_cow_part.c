@@ -80,9 +80,11 @@ static int transfer(struct cow_part *part)
 	struct cow *cow = part->io->cow;
 	const struct iovec *iov = part->iov;
 	unsigned count = (unsigned)min_u64(part->iov_count, SPANS_MAX);
-	if (part->rest.iov != part->iov || part->rest.skip_bytes) {
+	bool has_begun = part->rest.iov != part->iov || part->rest.skip_bytes;
+	if (has_begun || part->size_bytes > BLOCK_STEP_BYTES_MAX) {
+		size_t size_bytes = (size_t)min_u64(part->size_bytes, BLOCK_STEP_BYTES_MAX);
 		iov = part->rest_iov;
-		count = iovc_peek(&part->rest, part->size_bytes, part->rest_iov, COW_REST_SPANS);
+		count = iovc_peek(&part->rest, size_bytes, part->rest_iov, COW_REST_SPANS);
 	}
 	if (part->kind == COW_PART_READ)
 		return loop_readv(cow->block.loop, &part->op, cow->file, iov, count, file_offset(part));

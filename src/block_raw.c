@@ -1,8 +1,8 @@
 /*
  * Theory of operation. The rule is one operation per request: the kernel reads and writes the request's own spans. What
- * is not the rule gets a `struct detour`, allocated when it is needed: a transfer that ended short, more spans than the
- * kernel takes at once, memory that O_DIRECT does not take, zeroes that the file system cannot make by itself, an
- * operation that has to be tried again. All of them are one thing: a request of several steps, whose progress_bytes
+ * is not the rule gets a `struct detour`, allocated when it is needed: a transfer that ended short, more spans or bytes
+ * than one operation is to move, memory that O_DIRECT does not take, zeroes that the file system cannot make by itself,
+ * an operation that has to be tried again. All of them are one thing: a request of several steps, whose progress_bytes
  * says where the next one begins.
  */
 #include "block.h"
@@ -148,16 +148,17 @@ static int add_detour(struct block_request *request)
 /* The spans of the request from its progress_bytes on, as many as one operation takes. */
 static unsigned remaining_spans(const struct block_request *request, struct iovec *to, unsigned max)
 {
-	uint64_t skip = request->progress_bytes;
+	uint64_t skip = request->progress_bytes, room = BLOCK_STEP_BYTES_MAX;
 	unsigned count = 0;
-	for (unsigned i = 0; i < request->iov_count && count < max; i++) {
+	for (unsigned i = 0; i < request->iov_count && count < max && room; i++) {
 		struct iovec span = request->iov[i];
 		if (span.iov_len <= skip) {
 			skip -= span.iov_len;
 			continue;
 		}
 		to[count].iov_base = (uint8_t *)span.iov_base + skip;
-		to[count++].iov_len = span.iov_len - (size_t)skip;
+		to[count].iov_len = (size_t)min_u64(span.iov_len - skip, room);
+		room -= to[count++].iov_len;
 		skip = 0;
 	}
 	return count;
@@ -371,7 +372,8 @@ static int prepare(const struct raw *raw, struct block_request *request)
 {
 	if (request->op == BLOCK_WRITE_ZEROES && (is_punch(request) ? raw->cannot_punch : raw->cannot_zero))
 		return write_zeroes_instead(request);
-	if (is_transfer(request) && (request->iov_count > SPANS_MAX || !memory_is_aligned(raw, request)))
+	bool is_long = request->iov_count > SPANS_MAX || request->size_bytes > BLOCK_STEP_BYTES_MAX;
+	if (is_transfer(request) && (is_long || !memory_is_aligned(raw, request)))
 		return add_detour(request);
 	return 0;
 }

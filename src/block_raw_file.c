@@ -82,13 +82,12 @@ static int lock_refused(int fd, const char *path, struct err *err)
 /* An open-file-description lock: it goes with the descriptor, and two disks of one process see each other's. */
 static int lock_file(int fd, const struct block_raw_config *config, const struct log *log, struct err *err)
 {
-	struct flock lock = {.l_type = config->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-		return 0;
-	if (errno == EAGAIN || errno == EACCES)
+	int r = fd_lock(fd, config->read_only);
+	if (r == -EBUSY)
 		return lock_refused(fd, config->path, err);
-	log_warn(log, "disk '%s': its file system has no locks (%s); nothing keeps others from using it", config->path,
-		 err_name(errno));
+	if (r < 0)
+		log_warn(log, "disk '%s': its file system has no locks (%s); nothing keeps others from using it",
+			 config->path, err_name(r));
 	return 0;
 }
 

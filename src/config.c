@@ -117,6 +117,16 @@ static int check_disks(const struct vmlet_config *config, struct err *err)
 	return 0;
 }
 
+static int check_streams(const struct vmlet_streams *streams, struct err *err)
+{
+	const int fds[] = {streams->in_fd, streams->out_fd, streams->err_fd};
+	for (unsigned i = 0; streams->enabled && i < ARRAY_SIZE(fds); i++) {
+		if (fds[i] < -1)
+			return err_config(err, -EINVAL, "streams: %d is not a descriptor, nor -1 for none", fds[i]);
+	}
+	return 0;
+}
+
 static int check(const struct vmlet_config *config, struct err *err)
 {
 	int r = check_machine(config, err);
@@ -126,6 +136,8 @@ static int check(const struct vmlet_config *config, struct err *err)
 		r = check_serial(&config->serial, "serial port", err);
 	if (r == 0)
 		r = check_serial(&config->debugcon, "debug console", err);
+	if (r == 0)
+		r = check_streams(&config->streams, err);
 	return r;
 }
 

@@ -53,7 +53,8 @@ static int restrict_opcodes(struct io_uring *ring)
 static int create_ring(struct loop *loop, struct err *err)
 {
 	struct io_uring_params params = {
-		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED,
+		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+			 IORING_SETUP_R_DISABLED,
 	};
 	int r = io_uring_queue_init_params(RING_ENTRIES, &loop->ring, &params);
 	if (r < 0)
@@ -69,6 +70,7 @@ static int create_ring(struct loop *loop, struct err *err)
 	r = io_uring_register((unsigned)loop->ring.ring_fd, IORING_REGISTER_EVENTFD, &loop->notify_fd, 1);
 	if (r < 0)
 		return err_set(err, r, "io_uring: register an eventfd: %s", err_name(r));
+	(void)io_uring_cq_eventfd_toggle(&loop->ring, false);
 	return 0;
 }
 
@@ -76,7 +78,8 @@ static int create_ring(struct loop *loop, struct err *err)
 void loop_notify(struct loop *loop)
 {
 	uint64_t one = 1;
-	(void)!write(loop->notify_fd, &one, sizeof(one));
+	if (atomic_load(&loop->has_listener))
+		(void)!write(loop->notify_fd, &one, sizeof(one));
 }
 
 struct io_uring_sqe *loop_get_sqe(struct loop *loop)
@@ -375,11 +378,31 @@ int loop_dispatch(struct loop *loop)
 		return r;
 	reap(loop);
 	(void)arm_own_ops(loop);
+	(void)loop_spin(loop, false); /* who called us sleeps as he likes */
 	if (loop->deferred_head)
 		loop_notify(loop);
 	/* What the callbacks have submitted starts now, also when the caller polls before it comes back. */
 	r = io_uring_submit(&loop->ring);
 	return r < 0 && !is_transient(r) ? r : 0;
+}
+
+static bool needs_kernel(struct loop *loop)
+{
+	unsigned flags = IO_URING_READ_ONCE(*loop->ring.sq.kflags);
+	return io_uring_sq_ready(&loop->ring) || flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+/* To wait for no time at all arms a timer all the same, which costs more than all the rest of a round. */
+static int submit_and_wait(struct loop *loop, uint64_t timeout_ns)
+{
+	if (timeout_ns == 0)
+		return needs_kernel(loop) ? io_uring_submit_and_get_events(&loop->ring) : 0;
+	struct __kernel_timespec timeout = {
+		.tv_sec = (long long)(timeout_ns / NS_PER_S),
+		.tv_nsec = (long long)(timeout_ns % NS_PER_S),
+	};
+	struct io_uring_cqe *cqe;
+	return io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
 }
 
 int loop_wait(struct loop *loop, uint64_t timeout_ns)
@@ -390,16 +413,14 @@ int loop_wait(struct loop *loop, uint64_t timeout_ns)
 
 	if (!arm_own_ops(loop))
 		timeout_ns = min_u64(timeout_ns, RETRY_NS);
-	if (loop->deferred_head)
+	uint64_t since_ns = loop->pollers ? loop_now_ns() : 0;
+	if (loop->deferred_head || loop_spin(loop, timeout_ns > 0) || loop->deferred_head)
 		timeout_ns = 0;
-	struct __kernel_timespec timeout = {
-		.tv_sec = (long long)(timeout_ns / NS_PER_S),
-		.tv_nsec = (long long)(timeout_ns % NS_PER_S),
-	};
-	struct io_uring_cqe *cqe;
-	r = io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
+	r = submit_and_wait(loop, timeout_ns);
 	if (r < 0 && !is_transient(r))
 		return r;
+	if (since_ns && timeout_ns)
+		loop_spin_slept(loop, since_ns);
 	reap(loop);
 	return 0;
 }
@@ -412,8 +433,12 @@ void loop_drain(struct loop *loop, struct loop_op *op)
 	}
 }
 
-int loop_get_fd(const struct loop *loop)
+int loop_get_fd(struct loop *loop)
 {
+	if (!atomic_exchange(&loop->has_listener, true)) {
+		(void)io_uring_cq_eventfd_toggle(&loop->ring, true);
+		loop_notify(loop); /* whatever has completed by now */
+	}
 	return loop->notify_fd;
 }
 

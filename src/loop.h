@@ -40,11 +40,24 @@ struct loop_timer {
 	struct loop_timer *next;              /* private */
 };
 
+/*
+ * Somebody who can look for work by himself (in memory that is shared with a guest) before the loop sleeps. While work
+ * comes often, the loop looks instead of sleeping, for as long as has paid off lately: see loop_spin.c.
+ */
+struct loop_poller {
+	bool (*look)(struct loop_poller *poller); /* true: there is work, and it is deferred or done. [loop] */
+	bool (*sleep)(
+		struct loop_poller *poller); /* see to it that the loop is woken; true: work came meanwhile. [loop] */
+	struct loop_poller *next;            /* private */
+	bool active;                         /* private */
+};
+
 struct loop *loop_new(struct err *err); /* NULL with `err` set. [setup] */
 void loop_free(struct loop *loop);      /* no op is in flight, no timer armed. */
 
-/* A descriptor that polls readable when loop_dispatch has work. Owned by the loop. [any] */
-int loop_get_fd(const struct loop *loop);
+/* A descriptor that polls readable when loop_dispatch has work. Owned by the loop. It costs something per completion
+ * from the first call on. [any] */
+int loop_get_fd(struct loop *loop);
 
 /* Run what is ready and return without waiting; 0 or -errno (a broken ring). [loop] */
 int loop_dispatch(struct loop *loop);
@@ -95,6 +108,10 @@ void loop_unpost(struct loop *loop, struct loop_task *task);
 /* Run task->fn once at the end of the round of callbacks that is going on: what they did is then done in one go. [loop]
  */
 void loop_defer(struct loop *loop, struct loop_task *task);
+
+/* Look until the loop next sleeps: then `sleep` is called, and it is over. Stop before. [loop] */
+void loop_start_polling(struct loop *loop, struct loop_poller *poller);
+void loop_stop_polling(struct loop *loop, struct loop_poller *poller);
 
 /* Is the calling thread the one that runs the loop (or has no thread run it yet)? [any] */
 bool loop_is_current(const struct loop *loop);

@@ -23,9 +23,10 @@ struct loop {
 	/*
 	 * eventfd: the ring counts it up when something completes. The ring's own descriptor does not do for poll:
 	 * with DEFER_TASKRUN a completion does not wake who polls it already (seen on 6.18). It begins at 1, because
-	 * what was queued before the first dispatch waits for that.
+	 * what was queued before the first dispatch waits for that. Only somebody who has it needs to be told.
 	 */
 	int notify_fd;
+	_Atomic bool has_listener;
 
 	int wake_fd; /* eventfd: written by loop_wake from anywhere */
 	uint64_t wake_count;
@@ -43,9 +44,19 @@ struct loop {
 
 	struct loop_task *deferred_head, **deferred_tail; /* for the end of this round [loop] */
 
+	struct loop_poller *pollers; /* active [loop] */
+	uint64_t spin_ns;            /* how long it pays off to look before sleeping */
+
 	bool has_files; /* the table of registered files exists */
 	uint64_t files; /* which of its LOOP_FILES_MAX slots are taken */
 };
+
+/*
+ * Before the loop sleeps: look for work for a while. True: there is some, do not sleep. False: the pollers have been
+ * told; then loop_spin_slept is due with the time at which the loop came to want work.
+ */
+bool loop_spin(struct loop *loop, bool may_look);
+void loop_spin_slept(struct loop *loop, uint64_t since_ns);
 
 /* Make the loop's descriptor readable; async-signal-safe. */
 void loop_notify(struct loop *loop);

@@ -66,10 +66,12 @@ void street_close(struct street *street)
 	*street = (struct street){0};
 }
 
+size_t street_streams_pending(const struct street *street)
+{
+	return street->out ? chr_pending(street->out) + chr_pending(street->err) : 0;
+}
+
 size_t street_pending(const struct street *street)
 {
-	size_t pending = chr_pending(street->serial) + chr_pending(street->debugcon);
-	if (street->out)
-		pending += chr_pending(street->out) + chr_pending(street->err);
-	return pending;
+	return chr_pending(street->serial) + chr_pending(street->debugcon) + street_streams_pending(street);
 }

@@ -22,5 +22,6 @@ int street_open(struct street *street, const struct vmlet_config *config, struct
 		void (*serial_started)(void *ctx), void *ctx, struct err *err);
 void street_close(struct street *street); /* no device uses them any more */
 
-/* Bytes of output that are on their way. [any] */
+/* Bytes of output that are on their way: all, and those of the streams. [any] */
 size_t street_pending(const struct street *street);
+size_t street_streams_pending(const struct street *street);

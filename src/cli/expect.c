@@ -295,21 +295,35 @@ static void fail_on(struct expect *expect, const struct step *step, size_t end)
 	decide(expect, EXPECT_FAILED, step->pattern.text);
 }
 
-/* Of an expectation and a fail-on in the same line the one that ends first counts. */
-static void scan(struct expect *expect, int flags, uint64_t now_ns)
+/*
+ * Of an expectation and a fail-on in the same line the one that ends first counts. A fail-on waits for the end of its
+ * line, which says what has failed, or for it to stand still.
+ */
+static void judge(struct expect *expect, int flags, bool unfinished, uint64_t now_ns)
 {
+	bool is_over = dialogue_is_over(expect, now_ns);
 	const struct step *step;
 	size_t end = 0;
+
+	if (unfinished && !is_over)
+		return;
+	step = find_fail_on(expect, flags, &end);
+	if (is_over && !(step && end < expect->sequences[EXPECT_DIALOGUE].cursor))
+		decide(expect, EXPECT_MET, NULL);
+	else if (step)
+		fail_on(expect, step, end);
+}
+
+/* The line is finished when it has ended, stands still or is as long as a line can be. */
+static void scan(struct expect *expect, int flags, uint64_t now_ns)
+{
+	bool unfinished = (flags & REG_NOTEOL) && expect->used < EXPECT_LINE_MAX_BYTES;
 
 	expect->line[expect->used] = '\0';
 	expect->scanned = expect->used;
 	advance(expect, EXPECT_REPLIES, flags, now_ns);
 	advance(expect, EXPECT_DIALOGUE, flags, now_ns);
-	step = find_fail_on(expect, flags, &end);
-	if (dialogue_is_over(expect, now_ns) && !(step && end < expect->sequences[EXPECT_DIALOGUE].cursor))
-		decide(expect, EXPECT_MET, NULL);
-	else if (step)
-		fail_on(expect, step, end);
+	judge(expect, flags, unfinished, now_ns);
 }
 
 /* --- the line -------------------------------------------------------------------------------------------- */

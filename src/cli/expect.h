@@ -3,7 +3,8 @@
  *
  * Expressions are POSIX extended ones. They are matched against each line (without its newline, and as console_text.h
  * leaves it), and against the last line before it is finished: there '$' matches only once the line has stood still
- * for EXPECT_QUIET_NS, so that what is found does not depend on how the stream was cut into pieces. Of a line longer
+ * for EXPECT_QUIET_NS, so that what is found does not depend on how the stream was cut into pieces. A fail-on waits for
+ * the end of its line, or for that, so that the whole line can be told. Of a line longer
  * than EXPECT_LINE_MAX_BYTES the beginning is forgotten; EXPECT_OVERLAP_BYTES of it are seen twice.
  *
  * There are two sequences of steps, the dialogue (--script and --expect) and the replies (--send). An expectation looks

@@ -237,6 +237,7 @@ int run(const struct options *options)
 	struct outcome outcome;
 	int status;
 
+	terminal_ignore_write_signals();
 	if (open_files(&session, &outcome) == 0 && start(&session, &outcome) == 0)
 		serve(&session, &outcome);
 	free_vm(&session);

@@ -143,6 +143,12 @@ static void use_signal_stack(void)
 		sigaltstack(&stack, NULL);
 }
 
+void terminal_ignore_write_signals(void)
+{
+	catch_signal(SIGPIPE, SIG_IGN, 0);
+	catch_signal(SIGXFSZ, SIG_IGN, 0);
+}
+
 void terminal_catch_signals(void (*stop)(void *ctx, int signo), void *ctx)
 {
 	static const int stops[] = {SIGHUP, SIGINT, SIGTERM};
@@ -158,8 +164,7 @@ void terminal_catch_signals(void (*stop)(void *ctx, int signo), void *ctx)
 		catch_signal(fatals[i], on_fatal, (int)(SA_RESETHAND | SA_ONSTACK));
 	catch_signal(SIGTSTP, on_suspend, SA_RESTART);
 	catch_signal(SIGCONT, on_continue, SA_RESTART);
-	catch_signal(SIGPIPE, SIG_IGN, 0);
-	catch_signal(SIGXFSZ, SIG_IGN, 0);
+	terminal_ignore_write_signals();
 }
 
 void terminal_forget_stop(void)

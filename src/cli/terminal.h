@@ -16,11 +16,14 @@ bool terminal_is_ours(int fd);
 /*
  * Handle signals from here on. SIGHUP, SIGINT and SIGTERM call `stop(ctx, signo)`, which must be async-signal-safe;
  * the second of them, and each after terminal_forget_stop, ends the process at once with 128 + signo. SIGTSTP and
- * SIGCONT leave and re-enter raw mode. Signals that kill restore the terminal and then kill. SIGPIPE and SIGXFSZ
- * are ignored: the write fails instead. Dispositions that are not the default (nohup) are respected. [main thread]
+ * SIGCONT leave and re-enter raw mode. Signals that kill restore the terminal and then kill. Those of
+ * terminal_ignore_write_signals are ignored. Dispositions that are not the default (nohup) are respected. [main thread]
  */
 void terminal_catch_signals(void (*stop)(void *ctx, int signo), void *ctx);
 void terminal_forget_stop(void);
+
+/* SIGPIPE and SIGXFSZ are ignored from here on: the write fails instead. [main thread] */
+void terminal_ignore_write_signals(void);
 
 /* Raw mode for `fd`, every byte as it is typed. 0 or -errno. After terminal_catch_signals. [main thread] */
 int terminal_enter_raw(int fd);

@@ -10,7 +10,7 @@
 
 enum {
 	STREAM_PORT_SIZE = 16,
-	STREAM_PORT_COLLECTED = 4, /* writes to the first so many may come late, but in order and before any read */
+	STREAM_PORT_COLLECTED = 4,    /* writes to the first so many may come late, but in order and before any read */
 	STREAM_PORT_BUFFER = 1 << 16, /* input read ahead, and the most that ROOM says */
 };
 

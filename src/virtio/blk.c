@@ -43,7 +43,8 @@ struct virtio_blk {
 	struct loop_timer limit_timer;
 	uint64_t limit_timer_ns; /* when it fires; 0: it is not armed */
 	uint32_t throttled;      /* bit per queue */
-	unsigned turn;           /* the queue that may go on first */
+	int head;                /* the throttled queue whose turn it is to take bytes; -1: none waits for bytes */
+	unsigned first;          /* of those that wait for other things: the one that goes on first */
 
 	/* As many as all rings hold. Their memory is touched as far as it has been needed at once. */
 	struct blk_request *requests;
@@ -207,16 +208,40 @@ static void wake_at(struct virtio_blk *blk, uint64_t time_ns)
 	loop_timer_arm(blk->dev.loop, &blk->limit_timer, time_ns);
 }
 
-/* A chain's data counts, whatever its type says. False: the queue waits until the timer says that it may go on. */
+/* The head has had its turn: the next that waits. */
+static void pass_turn(struct virtio_blk *blk)
+{
+	unsigned last = (unsigned)blk->head, count = blk->dev.queue_count;
+	blk->head = -1;
+	for (unsigned i = 1; i <= count && blk->head < 0; i++) {
+		if (blk->throttled & 1U << (last + i) % count)
+			blk->head = (int)((last + i) % count);
+	}
+	if (blk->head >= 0)
+		wake_at(blk, loop_now_ns());
+}
+
+/*
+ * A chain's data counts, whatever its type says. False: the queue waits until the timer says that it may go on. While
+ * one waits for bytes no other takes any: small requests would keep the bucket from ever filling up for a large one.
+ */
 static bool passes_limit(struct virtio_blk *blk, unsigned queue, const struct virtq_chain *chain)
 {
 	if (!rate_limit_is_set(&blk->limit))
 		return true;
 	uint64_t bytes = (uint64_t)chain->out_bytes + chain->in_bytes - HEADER_SIZE - STATUS_SIZE;
-	uint64_t again_ns = rate_limit_take(&blk->limit, 1, bytes, loop_now_ns());
-	if (!again_ns)
+	bool overtakes = bytes && blk->head >= 0 && blk->head != (int)queue;
+	uint64_t again_ns = overtakes ? 0 : rate_limit_take(&blk->limit, 1, bytes, loop_now_ns());
+	if (!again_ns && !overtakes) {
+		if (blk->head == (int)queue)
+			pass_turn(blk);
 		return true;
+	}
 	blk->throttled |= 1U << queue;
+	if (overtakes)
+		return false; /* the head's timer will do */
+	if (bytes && blk->head < 0)
+		blk->head = (int)queue;
 	wake_at(blk, again_ns);
 	return false;
 }
@@ -258,14 +283,16 @@ static void limit_passed(struct loop_timer *timer)
 	struct virtio_blk *blk = container_of(timer, struct virtio_blk, limit_timer);
 	unsigned count = blk->dev.queue_count;
 	virtio_lock(&blk->dev);
-	uint32_t throttled = blk->throttled;
-	blk->throttled = 0;
 	blk->limit_timer_ns = 0;
-	blk->turn = (blk->turn + 1) % count;
-	for (unsigned i = 0; i < count; i++) {
-		unsigned queue = (blk->turn + i) % count;
-		if (throttled & 1U << queue)
-			blk_serve(&blk->dev, queue);
+	blk->first = blk->head >= 0 ? (unsigned)blk->head : (blk->first + 1) % count;
+	for (unsigned i = 0, first = blk->first; i < count; i++) {
+		unsigned queue = (first + i) % count;
+		if (!(blk->throttled & 1U << queue))
+			continue;
+		blk->throttled &= ~(1U << queue);
+		blk_serve(&blk->dev, queue);
+		if (blk->head == (int)queue && !(blk->throttled & 1U << queue))
+			pass_turn(blk); /* its chain is gone */
 	}
 	virtio_unlock(&blk->dev);
 }
@@ -274,6 +301,8 @@ static void blk_cancel(struct virtio_device *dev, unsigned queue)
 {
 	struct virtio_blk *blk = to_blk(dev);
 	blk->throttled &= ~(1U << queue);
+	if (blk->head == (int)queue)
+		pass_turn(blk);
 	for (unsigned i = 0; i < blk->used_count; i++) {
 		struct blk_request *request = &blk->requests[i];
 		if (request->active && request->queue == queue)
@@ -285,6 +314,7 @@ static void blk_reset(struct virtio_device *dev)
 {
 	struct virtio_blk *blk = to_blk(dev);
 	blk->throttled = 0;
+	blk->head = -1;
 	blk->limit_timer_ns = 0;
 	loop_timer_disarm(dev->loop, &blk->limit_timer);
 }
@@ -378,6 +408,7 @@ struct virtio_device *virtio_blk_new(struct loop *loop, const struct gmem *gmem,
 	if (!blk)
 		goto no_memory;
 	blk->block = block;
+	blk->head = -1;
 	blk->limit_timer.fn = limit_passed;
 	rate_limit_init(&blk->limit, &init->limit, loop_now_ns());
 	if (init->serial)

@@ -406,6 +406,7 @@ static void stop(void *ctx)
 	loop_unpost(dev->loop, &dev->control_task);
 	loop_unpost(dev->loop, &dev->interrupt_task);
 	loop_timer_disarm(dev->loop, &dev->poll_timer);
+	loop_stop_polling(dev->loop, &dev->poller);
 }
 
 void virtio_fini(struct virtio_device *dev)

@@ -96,6 +96,7 @@ struct virtio_queue {
 	bool stopping;      /* nothing more is popped; it ends when nothing is in flight */
 	bool cancelled;     /* the model knows that it is stopping */
 	bool kicked;        /* to be served at the end of the round */
+	bool resting;       /* was found empty; the driver is asked to ring when the loop sleeps */
 	bool polled;        /* so busy that the driver is told not to ring: served after pushes */
 	unsigned budget;    /* chains that may still be popped in this round */
 	unsigned pushed;    /* since the driver was last interrupted, or spared that */
@@ -143,7 +144,8 @@ struct virtio_device {
 	struct loop_task control_task;   /* a vCPU asks the loop to start or stop */
 	struct loop_task interrupt_task; /* end of a round: one interrupt per queue */
 	bool in_round;
-	struct loop_timer poll_timer; /* see virtio_queue.c */
+	struct loop_poller poller;    /* see virtio_queue.c */
+	struct loop_timer poll_timer; /* the same */
 	bool poll_timer_armed;
 };
 

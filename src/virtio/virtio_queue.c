@@ -10,16 +10,17 @@
  * The two tasks are one function, run_round, that brings every queue to where it should be: it starts, stops and serves
  * queues, and then interrupts the driver at most once per queue for all that was pushed.
  *
- * Doorbells. A queue with chains to be found is always in one of four states:
+ * Doorbells. A queue is always in one of five states:
  *
  *     kicked          it is served at the end of the round
  *     served          model->serve is being called, or the model has stopped popping and will call virtio_kick
- *     resting         the ring was empty, the driver is asked to ring, and was asked before the last look at the ring
- *     polled          the ring was empty, POLL_IN_FLIGHT or more chains are in flight, the driver is not asked to ring
+ *     resting         the ring was empty; the loop looks at it until it sleeps, and the driver need not ring
+ *     polled          the loop sleeps, POLL_IN_FLIGHT or more chains are in flight, the driver is not asked to ring
+ *     asleep          the loop sleeps, the driver is asked to ring, and was asked before the last look at the ring
  *
  * A busy driver gets completions anyway, so a polled queue costs it no exits: it is served again whenever something
  * was pushed. Chains in flight end, so that something is pushed; and when that takes long (or, worse, waits for what
- * the driver would send next) poll_timer puts the queue to rest after POLL_NS.
+ * the driver would send next) poll_timer puts the queue to sleep after POLL_NS.
  *
  * Time. A driver that refills its ring as fast as the model empties it would keep us in `serve`. A queue's budget is
  * one ring full per round; when it is used up, virtio_pop says 0 and the queue is kicked.
@@ -77,30 +78,25 @@ static void poll_soon(struct virtio_queue *queue)
 	loop_timer_arm(dev->loop, &dev->poll_timer, loop_now_ns() + POLL_NS);
 }
 
-/* The ring was empty. True: in the meantime it is not any more. */
-static bool rest(struct virtio_queue *queue)
+/* The ring was empty. */
+static void rest(struct virtio_queue *queue)
 {
-	queue->polled = false;
+	queue->resting = true;
+	loop_start_polling(queue->dev->loop, &queue->dev->poller);
+}
+
+/* The loop sleeps. True: in the meantime there are chains. */
+static bool sleep_now(struct virtio_queue *queue)
+{
+	queue->resting = false;
 	if (queue->in_flight >= POLL_IN_FLIGHT) {
 		poll_soon(queue);
 		return false;
 	}
 	if (!virtq_enable_doorbell(queue->ring))
 		return false;
-	virtq_disable_doorbell(queue->ring);
+	kick(queue);
 	return true;
-}
-
-/* A ring that is not empty and empty in turns is looked at twice, and again at the end of the round. */
-static int pop_or_rest(struct virtio_queue *queue, struct virtq_chain *ret_chain)
-{
-	int r = virtq_pop(queue->ring, ret_chain);
-	if (r != 0 || !rest(queue))
-		return r;
-	r = virtq_pop(queue->ring, ret_chain);
-	if (r == 0)
-		kick(queue);
-	return r;
 }
 
 int virtio_pop(struct virtio_device *dev, unsigned index, struct virtq_chain *ret_chain)
@@ -112,9 +108,11 @@ int virtio_pop(struct virtio_device *dev, unsigned index, struct virtq_chain *re
 		kick(queue);
 		return 0;
 	}
-	int r = pop_or_rest(queue, ret_chain);
+	int r = virtq_pop(queue->ring, ret_chain);
 	if (r < 0)
 		virtio_break(dev, "queue %u: %s", index, virtq_error(queue->ring));
+	if (r == 0)
+		rest(queue);
 	if (r <= 0)
 		return 0;
 	queue->budget--;
@@ -154,7 +152,7 @@ void virtio_push(struct virtio_device *dev, unsigned index, const struct virtq_c
 
 static void serve(struct virtio_queue *queue)
 {
-	queue->kicked = queue->polled = false;
+	queue->kicked = queue->polled = queue->resting = false;
 	queue->budget = queue->size;
 	virtq_disable_doorbell(queue->ring);
 	queue->dev->model->serve(queue->dev, queue->index);
@@ -187,6 +185,38 @@ static void doorbell_done(struct loop_op *op, int res)
 	if (is_running(queue))
 		listen_to_doorbell(queue);
 	virtio_unlock(dev);
+}
+
+/* --- looking, and sleeping ----------------------------------------------------------------------------------- */
+
+static bool look(struct loop_poller *poller)
+{
+	struct virtio_device *dev = container_of(poller, struct virtio_device, poller);
+	bool found = false;
+	virtio_lock(dev);
+	for (unsigned i = 0; i < dev->queue_count; i++) {
+		struct virtio_queue *queue = &dev->queues[i];
+		if (!queue->resting || !is_running(queue) || !virtq_has_chains(queue->ring))
+			continue;
+		kick(queue);
+		found = true;
+	}
+	virtio_unlock(dev);
+	return found;
+}
+
+static bool go_to_sleep(struct loop_poller *poller)
+{
+	struct virtio_device *dev = container_of(poller, struct virtio_device, poller);
+	bool found = false;
+	virtio_lock(dev);
+	for (unsigned i = 0; i < dev->queue_count; i++) {
+		struct virtio_queue *queue = &dev->queues[i];
+		if (queue->resting && is_running(queue))
+			found |= sleep_now(queue);
+	}
+	virtio_unlock(dev);
+	return found;
 }
 
 static void poll_timer_fired(struct loop_timer *timer)
@@ -251,7 +281,7 @@ void virtio_queue_release(struct virtio_queue *queue)
 {
 	virtq_free(queue->ring);
 	queue->ring = NULL;
-	queue->enabled = queue->stopping = queue->cancelled = queue->kicked = queue->polled = false;
+	queue->enabled = queue->stopping = queue->cancelled = queue->kicked = queue->polled = queue->resting = false;
 	queue->counters.interrupts_spared += queue->pushed;
 	queue->pushed = 0;
 }
@@ -336,6 +366,8 @@ void virtio_queue_init_tasks(struct virtio_device *dev)
 	dev->control_task.fn = control;
 	dev->interrupt_task.fn = end_of_round;
 	dev->poll_timer.fn = poll_timer_fired;
+	dev->poller.look = look;
+	dev->poller.sleep = go_to_sleep;
 	for (unsigned i = 0; i < dev->queue_count; i++)
 		dev->queues[i].doorbell_op.done = doorbell_done;
 }

@@ -209,6 +209,11 @@ bool virtq_enable_doorbell(struct virtq *q)
 	return q->ops->has_chains(q);
 }
 
+bool virtq_has_chains(const struct virtq *q)
+{
+	return !q->broken && q->ops->has_chains(q);
+}
+
 void virtq_disable_doorbell(struct virtq *q)
 {
 	if (!q->broken)

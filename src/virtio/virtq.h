@@ -66,3 +66,6 @@ bool virtq_wants_interrupt(struct virtq *q);
  */
 bool virtq_enable_doorbell(struct virtq *q);
 void virtq_disable_doorbell(struct virtq *q);
+
+/* Is there a chain to pop, or a broken ring to find out about? One load. */
+bool virtq_has_chains(const struct virtq *q);

@@ -272,8 +272,8 @@ static void tell_machine(void)
 
 const char *end_name(enum vmlet_end end)
 {
-	static const char *const names[] = {"none",       "power-off", "reboot",    "panic",     "triple fault",
-					    "debug exit", "stopped",   "KVM error", "host error"};
+	static const char *const names[] = {"none",       "power-off", "reboot",    "panic",      "triple fault",
+					    "debug exit", "stopped",   "KVM error", "host error", "timeout"};
 
 	return (unsigned)end < sizeof(names) / sizeof(names[0]) ? names[end] : "?";
 }

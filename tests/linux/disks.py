@@ -85,6 +85,49 @@ def expect_ended(output, script, status=0):
     expect(found == [str(status)], f"the guest's script {script} ended with {found}, not {status}")
 
 
+# --- a whole system -------------------------------------------------------------------------------------
+
+def debian(place, kernel, transport="pci"):
+    """Debian boots from its disk to a login; somebody installs a package, uses it, and powers the machine off."""
+    with Job(place) as job:
+        image = job.use_image("debian-root/root.img")
+        command = vmlet_command(job, kernel, f"{FAST} vmlet.run=modules,init:/sbin/init",
+                                [job.add_guest("initramfs/test.cpio"), add_disk_initrd(job, kernel)], 2, "512M",
+                                ["-d", f"{image},overlay", "--transport", transport])
+        # Not within BOOT_SECONDS: systemd starts a hundred processes.
+        output = job.converse(f"""
+within {5 * BOOT_SECONDS}
+expect vmlet-guest login: 
+send root\\r
+expect root@vmlet-guest
+expect # 
+send dpkg -i /var/tmp/hello_*.deb && hello\\r
+expect Hello, world!
+expect # 
+send dmesg -r | sed -n 's/^<[0-3]>/error: &/p'; echo errors: $?\\r
+expect errors: 0
+expect # 
+send poweroff\\r
+expect vmlet: the guest powered off
+status {POWEROFF}
+""", command, 10 * BOOT_SECONDS)
+    # systemd writes to the kernel's log too; this kernel has not all modules that it likes to have.
+    check_errors(output, r" systemd\[1\]: ")
+
+
+def reboots(place, kernel, count):
+    """Each boot checks what the earlier ones left on the disk; in the end so does fsck."""
+    with Job(place) as job:
+        command = disk_command(job, kernel, ["repeat:count", "fsck:vda", "errors", "poweroff"],
+                               ["$IMAGE,overlay=scratch/root.overlay"], options=["--on-reboot", "restart"],
+                               cmdline=f"BOOTS={count}")
+        status, output = run_script(job, command, BOOT_SECONDS * count)
+    expect_status(status, POWEROFF)
+    expect(info_lines(output, "boot") == [str(number + 1) for number in range(count)], "not every boot left its mark")
+    expect_ended(output, "fsck vda")
+    check_errors(output)
+
+
 # --- data -----------------------------------------------------------------------------------------------
 
 # Name, settings. An overlay keeps its image; scratch is a file system that can O_DIRECT, elsewhere may be memory.
@@ -293,6 +336,7 @@ def kill(place, kernel, rounds):
 
 
 TESTS = {
+    "6.12-disk-debian": functools.partial(debian, kernel="linux-6.12/vmlinux"),
     "6.1-disk-fio-pci": functools.partial(fio, kernel="linux-6.1/vmlinux", transport="pci"),
     "6.12-disk-fio-mmio": functools.partial(fio, kernel="linux-6.12/vmlinux", transport="mmio", options=["--iothreads", "2"]),
     "6.12-disk-use": functools.partial(use, kernel="linux-6.12/vmlinux"),
@@ -300,6 +344,8 @@ TESTS = {
     "6.1-disk-rebind": functools.partial(rebind, kernel="linux-6.1/vmlinux", transport="pci"),
 }
 LONG = {
+    "6.1-disk-reboot-50": functools.partial(reboots, kernel="linux-6.1/vmlinux", count=50),
+    "6.1-disk-debian-mmio": functools.partial(debian, kernel="linux-6.1/vmlinux", transport="mmio"),
     "6.12-disk-fio-pci-long": functools.partial(fio, kernel="linux-6.12/vmlinux", transport="pci", mib=32),
     "6.1-disk-fio-mmio-long": functools.partial(fio, kernel="linux-6.1/vmlinux", transport="mmio", mib=32),
     "6.1-disk-kill-100": functools.partial(kill, kernel="linux-6.1/vmlinux", rounds=100),

@@ -270,6 +270,8 @@ BOOTS = {
                                        cmdline=f"{FAST} reboot=t", end="reboot", status=TRIPLE_FAULT),
     "6.1-linux64-reboot-keyboard": dict(kernel="linux-6.1/vmlinux", protocol="linux64",
                                         cmdline=f"{FAST} reboot=k", end="reboot", status=REBOOT),
+    "6.1-linux64-reboot-pci": dict(kernel="linux-6.1/vmlinux", protocol="linux64",
+                                   cmdline=f"{FAST} reboot=p", end="reboot", status=REBOOT),
     "6.1-pvpanic": dict(kernel="linux-6.1/vmlinux", modules=["pvpanic", "pvpanic-mmio"], end="panic", status=PANIC),
     "6.12-bzimage-2cpu-stock": dict(kernel="linux-6.12/vmlinuz", cpus=2, cmdline="console=ttyS0", end="poweroff",
                                     status=POWEROFF),

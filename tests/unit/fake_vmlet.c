@@ -205,7 +205,7 @@ int vmlet_run(struct vmlet *vm, struct vmlet_result *result)
 }
 
 /* It serves itself in vmlet_run only; nothing watches it. */
-int vmlet_get_fd(const struct vmlet *vm)
+int vmlet_get_fd(struct vmlet *vm)
 {
 	return vm->pipe[0];
 }

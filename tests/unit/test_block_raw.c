@@ -359,12 +359,43 @@ static void a_write_that_does_not_fit(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* --- requests that are very long ------------------------------------------------------------------------------------
+ */
+
+enum { LONG_BYTES = 9 << 20, ODD_SPANS = 7 };
+
+/* Spans of other sizes than the steps; what is read is what was written. */
+static void long_requests_go_in_steps(void **state)
+{
+	(void)state;
+	make_file(LONG_BYTES);
+	open_disk();
+	uint8_t *out = malloc(LONG_BYTES), *in = calloc(1, LONG_BYTES);
+	assert_true(out && in);
+	fill_pattern(out, LONG_BYTES, 0);
+	struct iovec iov[ODD_SPANS];
+	static const size_t ends[ODD_SPANS] = {4093,    3 << 20,       (3 << 20) + 1, 4 << 20,
+					       6 << 20, (8 << 20) + 7, LONG_BYTES};
+	for (unsigned i = 0; i < ODD_SPANS; i++) {
+		size_t from = i ? ends[i - 1] : 0;
+		iov[i] = (struct iovec){out + from, ends[i] - from};
+	}
+	assert_int_equal(transfer_spans(BLOCK_WRITE, 0, iov, ODD_SPANS), 0);
+	for (unsigned i = 0; i < ODD_SPANS; i++)
+		iov[i].iov_base = in + ((uint8_t *)iov[i].iov_base - out);
+	assert_int_equal(transfer_spans(BLOCK_READ, 0, iov, ODD_SPANS), 0);
+	assert_memory_equal(in, out, LONG_BYTES);
+	free(out);
+	free(in);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(edges_are_read_and_written),
 		TEST(scattered_memory_is_in_order),
 		TEST(more_spans_than_the_kernel_takes),
+		TEST(long_requests_go_in_steps),
 		TEST(more_requests_than_the_ring_takes),
 		TEST(a_cancelled_request_ends_once),
 		TEST(an_unsafe_flush_does_nothing_later),

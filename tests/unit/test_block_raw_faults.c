@@ -384,10 +384,33 @@ static void without_memory_there_is_no_bounce_buffer(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup_disk, teardown)
 
+/* A guest can ask for 4 GiB at once, and the loop must not stand still while the kernel copies them. */
+static void a_long_request_is_many_operations(void **state)
+{
+	(void)state;
+	enum { SPANS = 100 };
+	struct iovec iov[SPANS];
+	close_disk(); /* a larger one */
+	close(file);
+	unlink(path);
+	make_file(SPANS * sizeof(memory));
+	open_disk();
+	for (unsigned i = 0; i < SPANS; i++)
+		iov[i] = (struct iovec){memory, sizeof(memory)};
+	host.calls = 0;
+	assert_int_equal(transfer_spans(BLOCK_READ, 0, iov, SPANS), 0);
+	assert_int_equal(host.calls, 4); /* 6.25 MiB, 2 at a time */
+	assert_int_equal(transfer_spans(BLOCK_WRITE, 0, iov, SPANS), 0);
+	assert_int_equal(host.calls, 8);
+	assert_int_equal(transfer_spans(BLOCK_WRITE, 0, iov, 32), 0);
+	assert_int_equal(host.calls, 9);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(short_transfers_go_on),
+		TEST(a_long_request_is_many_operations),
 		TEST(direct_steps_begin_at_blocks),
 		TEST(what_is_asked_to_try_again_is_tried_again),
 		TEST(not_for_ever),

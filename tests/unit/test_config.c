@@ -35,6 +35,12 @@ static void defaults(void **state)
 	assert_int_equal(config.debugcon.out_fd, -1);
 	assert_int_equal(config.log_level, VMLET_LOG_WARN);
 	assert_null(config.log);
+	assert_null(config.event);
+	assert_int_equal(config.timeout_ns, 0);
+	assert_false(config.streams.enabled);
+	assert_int_equal(config.streams.in_fd, -1);
+	assert_int_equal(config.streams.out_fd, -1);
+	assert_int_equal(config.streams.err_fd, -1);
 }
 
 /* A program of an older or newer header: no byte beyond what it has is touched. */
@@ -168,6 +174,14 @@ static void every_refusal(void **state)
 	from.serial.kind = VMLET_SERIAL_UNIX;
 	from.serial.path = "";
 	refuse(&from, -EINVAL, "serial port: no path is given");
+
+	from = make_config();
+	from.streams.err_fd = -2; /* says nothing while there are no streams */
+	struct vmlet_config config;
+	assert_int_equal(config_init(&config, &from, NULL), 0);
+	config_fini(&config);
+	from.streams.enabled = true;
+	refuse(&from, -EINVAL, "streams: -2 is not a descriptor, nor -1 for none");
 }
 
 static void the_limits_themselves(void **state)

@@ -330,6 +330,27 @@ static void queues_share_the_limit(void **state)
 		fail_msg("of the first 40, queue 0 had %u and queue 1 %u", taken[0], taken[1]);
 }
 
+/* A request that needs the whole burst is not overtaken for ever by small ones, which leave the bucket never full. */
+static void large_requests_get_their_turn(void **state)
+{
+	struct br *b = *state;
+	limit(b, (struct rate_limit_config){.bytes_per_s = 1 << 20, .bytes_burst = 64 << 10});
+	send_many(b, 1, 80, 4096);
+	br_settle(b);
+	send_many(b, 0, 3, 64 << 10);
+	unsigned slot, large = 0, small = 0;
+	uint32_t written;
+	while (large < 3 && small < 250) { /* 1 MiB: a second */
+		assert_int_equal(loop_wait(b->loop, 100 * BR_MS), 0);
+		for (; br_take(b, 1, &slot, &written); small++)
+			send_many(b, 1, 1, 4096);
+		while (br_take(b, 0, &slot, &written))
+			large++;
+	}
+	if (large < 3 || small < 18)
+		fail_msg("%u large and %u small ones", large, small);
+}
+
 /* What has to wait long in one queue does not make another queue wait as long. */
 static void queues_wait_for_their_own(void **state)
 {
@@ -452,6 +473,7 @@ int main(void)
 		TEST(a_burst_passes_at_once),
 		TEST(a_reset_while_throttled),
 		TEST(queues_share_the_limit),
+		TEST(large_requests_get_their_turn),
 		TEST(queues_wait_for_their_own),
 		TEST(configuration),
 		TEST(nothing_of_it_can_be_written),

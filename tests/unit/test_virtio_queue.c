@@ -21,11 +21,18 @@ static void check_counters(const struct core *c, unsigned queue, unsigned chains
 /* --- there and back --------------------------------------------------------------------------------------------------
  */
 
+/* The loop has nothing to do: now doorbells are wanted. */
+static void let_loop_sleep(struct core *c)
+{
+	assert_int_equal(loop_wait(c->rig.loop, 0), 0);
+}
+
 static void echo(struct core *c)
 {
 	const uint64_t sent = 0x0123456789abcdef;
 	uint64_t came = 0;
 	core_start(c);
+	let_loop_sleep(c);
 	for (unsigned i = 1; i <= 3 * FAKE_QUEUE_SIZE; i++) {
 		uint16_t id;
 		uint32_t written;
@@ -41,6 +48,7 @@ static void echo(struct core *c)
 		assert_int_equal(written, 8);
 		assert_int_equal(gmem_read(c->rig.gmem, FAKE_DATA + 8, &came, sizeof(came)), 0);
 		assert_int_equal(came, sent);
+		let_loop_sleep(c);
 	}
 	check_counters(c, 0, 3 * FAKE_QUEUE_SIZE);
 	check_counters(c, 1, 0);
@@ -133,10 +141,12 @@ static void busy_queues_are_not_rung(void **state)
 		c->event_idx = kind & 2;
 		c->rig.fake->holds = true;
 		core_start(c);
+		let_loop_sleep(c);
 		core_add(c, 0, POLL_IN_FLIGHT);
 		assert_true(core_ring(c, 0));
 		while (c->rig.fake->held_count[0] < POLL_IN_FLIGHT)
 			assert_int_equal(loop_wait(c->rig.loop, UINT64_MAX), 0);
+		let_loop_sleep(c);
 		assert_true(c->rig.dev->queues[0].polled);
 		core_add(c, 0, 1);
 		assert_false(virtq_driver_rings(&c->rig.drivers[0]));
@@ -144,6 +154,7 @@ static void busy_queues_are_not_rung(void **state)
 		fake_release(c->rig.fake, 0, 2);
 		assert_int_equal(loop_wait(c->rig.loop, 50 * FAKE_MS), 0);
 		assert_int_equal(c->rig.fake->held_count[0], POLL_IN_FLIGHT - 2 + 1);
+		let_loop_sleep(c);
 		assert_false(c->rig.dev->queues[0].polled);
 		core_add(c, 0, 1);
 		assert_true(virtq_driver_rings(&c->rig.drivers[0]));
@@ -168,6 +179,7 @@ static void a_batch_does_not_leave_a_queue_deaf(void **state)
 	while (counters(c, 0)->chains == 0)
 		assert_int_equal(loop_wait(c->rig.loop, UINT64_MAX), 0);
 	assert_int_equal(rig_take_all(&c->rig, 0), POLL_IN_FLIGHT);
+	let_loop_sleep(c);
 	assert_false(c->rig.dev->queues[0].polled);
 	core_add(c, 0, 1);
 	assert_true(virtq_driver_rings(&c->rig.drivers[0]));
@@ -406,9 +418,18 @@ static void a_broken_ring_silences_the_device(void **state)
 	assert_int_equal(rig_take_all(&c->rig, 0), 1);
 }
 
+static void keep_text(void *ctx, const char *text)
+{
+	char *kept = ctx;
+	assert_true(strlen(kept) + strlen(text) < 256);
+	strcat(kept, text);
+}
+
 static void a_model_breaks_its_device_once(void **state)
 {
 	struct core *c = *state;
+	char told[256] = "";
+	virtio_set_owner(c->rig.dev, NULL, (struct virtio_sink){keep_text, told});
 	core_start(c);
 	virtio_lock(c->rig.dev);
 	virtio_break(c->rig.dev, "a rule of %s", "mine");
@@ -417,13 +438,22 @@ static void a_model_breaks_its_device_once(void **state)
 	assert_int_equal(c->config_interrupts, 1);
 	assert_int_equal(c->rig.log_lines, 1);
 	assert_non_null(strstr(c->rig.log_text, "fake: a rule of mine"));
+	assert_string_equal(told, "fake: a rule of mine");
 	core_add_status(c, VIRTIO_CONFIG_S_DRIVER_OK);
 	assert_true(virtio_read_status(c->rig.dev) & VIRTIO_CONFIG_S_NEEDS_RESET);
+}
+
+static void count_told(void *ctx, const char *text)
+{
+	assert_ptr_equal(strstr(text, "fake 'root': queue 0: "), text);
+	++*(unsigned *)ctx;
 }
 
 static void a_driver_cannot_flood_the_log(void **state)
 {
 	struct core *c = *state;
+	unsigned told = 0;
+	virtio_set_owner(c->rig.dev, "root", (struct virtio_sink){count_told, &told});
 	for (unsigned i = 0; i < 40; i++) {
 		core_prepare(c);
 		core_add_status(c, VIRTIO_CONFIG_S_DRIVER_OK);
@@ -433,6 +463,7 @@ static void a_driver_cannot_flood_the_log(void **state)
 		core_write_status(&c->rig, 0);
 	}
 	assert_true(c->rig.log_lines >= 1 && c->rig.log_lines <= 2 * LOG_LIMIT_BURST);
+	assert_true(told >= 1 && told <= c->rig.log_lines); /* nor its owner */
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, core_setup, core_teardown)
