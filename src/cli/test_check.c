@@ -136,14 +136,15 @@ static int check_value(struct test_case *test, const struct test_value *value, s
 	}
 }
 
-/* What only the whole can show: two disks of one name, an option without its value. */
-static int check_all(const struct test_case *test, struct cli_error *error)
+/* What only the whole can show: two disks of one name, an option without its value, a timeout among the options. */
+static int check_all(struct test_case *test, struct cli_error *error)
 {
+	static const struct test_paths paths = {"status", "events", "console"};
 	const struct test_value *exec = test_case_find(test, TEST_KEY_EXEC);
 	struct cli_error why = {0};
 	struct options options;
 	struct test_args args;
-	int r = test_args_build(test, NULL, &args);
+	int r = test_args_build(test, &paths, &args);
 
 	if (r < 0) {
 		fail(test, test->line, error, "out of memory");
@@ -157,6 +158,9 @@ static int check_all(const struct test_case *test, struct cli_error *error)
 	}
 	if (options.command == COMMAND_HELP)
 		r = fail(test, test->line, error, "option cannot ask for help");
+	else if (options.contract.status_path != paths.status) /* it was taken for a word of exec's command */
+		r = fail(test, test->line, error, "option has a word that is neither an option nor its value");
+	test->timeout_ns = options.contract.timeout_ns;
 	options_free(&options);
 	return r;
 }

@@ -122,6 +122,9 @@ static void test_one(void **state)
 	assert_args(&rig.plan.cases[0], "vmlet|run|--serial|null|--kernel|a b = c|--cpus|3|--cmdline|x|--cmdline| y |"
 					"--boot|pvh|--timeout|2m");
 	unload(&rig);
+	load_good(&rig, "[a]\nkernel=k\noption = --timeout 5m\n");
+	assert_true(rig.plan.cases[0].timeout_ns == 300000000000);
+	unload(&rig);
 }
 
 static void test_defaults(void **state)
@@ -219,6 +222,8 @@ static void test_refused_values(void **state)
 	assert_refused("[a]\nkernel=k\nmodule = m\n", "t.ini:3: module needs exec in the same test");
 	assert_refused("[a]\nkernel=k\noption = -- x\n", "t.ini:3: option cannot have '--'; see the key cmdline");
 	assert_refused("[a]\nkernel=k\noption = --help\n", "t.ini:1: option cannot ask for help");
+	assert_refused("[a]\nkernel=k\noption = --boot\n", "t.ini:1: --boot needs a value, not the option "
+							   "'--status-file': auto, linux64 or pvh");
 	assert_refused("[a]\nkernel=k\noption = --bot x\n", "t.ini:1: unknown option '--bot'; did you mean --boot?");
 }
 
