@@ -12,6 +12,7 @@
 #include "cli/options.h"
 #include "cli/report.h"
 #include "cli/run.h"
+#include "cli/test_command.h"
 
 /*
  * No file that is opened later may become descriptor 0, 1 or 2. A closed one is opened on /dev/null, standard input
@@ -64,6 +65,8 @@ static int execute(const struct options *options)
 		return print_version();
 	case COMMAND_HELP:
 		return print_help(options->help_topic);
+	case COMMAND_TEST:
+		return test_command(options->test_arg_count, options->test_args, "/proc/self/exe");
 	case COMMAND_RUN:
 	default:
 		return run(options);

@@ -7,6 +7,7 @@
 #include "cli/escape.h"
 #include "cli/exit_status.h"
 #include "cli/suggest.h"
+#include "cli/test_options.h"
 
 enum { LABEL_COLUMN = 24, SETTING_COLUMN = 18, KEYS_COLUMN = 16, STATUS_COLUMN = 8 };
 
@@ -22,12 +23,14 @@ static void print_overview(FILE *out)
 	      "\n"
 	      "Commands:\n"
 	      "  vmlet run [options] [-- kernel command line]    start a VM and wait for it\n"
+	      "  vmlet test [options] FILE...                    run the boot tests of files\n"
 	      "  vmlet version                                   print the version\n"
 	      "  vmlet help [topic]                              print this, or about a topic\n"
 	      "\n"
 	      "Topics:\n"
 	      "  run            every option of vmlet run\n"
 	      "  ci             vmlet run in tests: timeout, expectations, reports\n"
+	      "  test           vmlet test: many boot tests, in parallel, with reports\n"
 	      "  disk           what --disk takes\n"
 	      "  keys           what Ctrl-A does\n"
 	      "  exit-status    what the exit status of vmlet run tells\n"
@@ -158,11 +161,8 @@ static const struct {
 	const char *name;
 	void (*print)(FILE *out);
 } topics[] = {
-	{"run", print_run},
-	{"ci", print_ci},
-	{"disk", print_disk},
-	{"keys", print_keys},
-	{"exit-status", print_exit_status},
+	{"run", print_run},         {"ci", print_ci},     {"test", test_options_print_help},
+	{"disk", print_disk},       {"keys", print_keys}, {"exit-status", print_exit_status},
 	{"kernels", print_kernels},
 };
 
@@ -180,7 +180,7 @@ static int fail_unknown_topic(const char *topic, struct cli_error *error)
 			 suggest.best);
 	else
 		snprintf(error->text, sizeof(error->text),
-			 "no help about '%.80s'; there are run, ci, disk, keys, exit-status and kernels", topic);
+			 "no help about '%.80s'; there are run, ci, test, disk, keys, exit-status and kernels", topic);
 	return -EINVAL;
 }
 

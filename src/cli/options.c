@@ -174,6 +174,15 @@ static int parse_no_more(struct parser *parser, const char *command)
 	return 0;
 }
 
+/* cli/test_options.h knows the rest. */
+static int parse_test(struct parser *parser)
+{
+	parser->options->command = COMMAND_TEST;
+	parser->options->test_args = parser->argv + parser->at;
+	parser->options->test_arg_count = (size_t)(parser->argc - parser->at);
+	return 0;
+}
+
 static int parse_version(struct parser *parser)
 {
 	parser->options->command = COMMAND_VERSION;
@@ -192,8 +201,8 @@ static const struct {
 	const char *name;
 	int (*parse)(struct parser *parser);
 } commands[] = {
-	{"run", parse_run},           {"version", parse_version}, {"help", parse_help},
-	{"--version", parse_version}, {"--help", parse_help},     {"-h", parse_help},
+	{"test", parse_test},         {"run", parse_run},     {"version", parse_version}, {"help", parse_help},
+	{"--version", parse_version}, {"--help", parse_help}, {"-h", parse_help},
 };
 
 static int fail_unknown_command(struct parser *parser, const char *word)
@@ -207,7 +216,7 @@ static int fail_unknown_command(struct parser *parser, const char *word)
 		suggest_consider(&suggest, commands[i].name);
 	if (suggest.best)
 		return fail(parser, -EINVAL, "unknown command '" TYPED "'; did you mean %s?", word, suggest.best);
-	return fail(parser, -EINVAL, "unknown command '" TYPED "'; there are run, version and help", word);
+	return fail(parser, -EINVAL, "unknown command '" TYPED "'; there are run, test, version and help", word);
 }
 
 static int parse_command(struct parser *parser)

@@ -13,6 +13,7 @@
 
 enum command {
 	COMMAND_RUN,
+	COMMAND_TEST,
 	COMMAND_VERSION,
 	COMMAND_HELP,
 };
@@ -42,7 +43,9 @@ struct contract_options {
 /* Strings are borrowed from argv unless they are said to be allocated. */
 struct options {
 	enum command command;
-	const char *help_topic; /* NULL: the overview */
+	const char *help_topic;       /* NULL: the overview */
+	const char *const *test_args; /* of COMMAND_TEST: what follows it (cli/test_options.h) */
+	size_t test_arg_count;
 
 	const char *kernel;
 	const char **initrds; /* allocated array, in the order given */
