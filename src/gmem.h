@@ -5,7 +5,7 @@
  * function checks the whole range before it touches a byte, by subtraction, so that nothing wraps; a range
  * may span regions that touch, and one that ends at the last byte of RAM is legal.
  *
- * RAM is a memfd mapped shared, so that it can be given to a vhost-user process. `gmem_load_file` may lay a
+ * RAM is private anonymous memory, because only that is given huge pages everywhere. `gmem_load_file` may lay a
  * private (copy-on-write) mapping of a kernel or initrd file over whole pages of it: an image of any size is
  * loaded in microseconds, and VMs that boot the same file share its untouched pages in the page cache.
  */
@@ -28,7 +28,6 @@ struct gmem_region {
 };
 
 struct gmem {
-	int fd; /* memfd; region i starts at the sum of the sizes before it */
 	unsigned region_count;
 	struct gmem_region regions[GMEM_REGIONS_MAX]; /* ascending, disjoint */
 };

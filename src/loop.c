@@ -12,7 +12,6 @@
 
 enum {
 	RING_ENTRIES = 256,
-	DEFERRED_GENERATIONS = 8, /* of deferred tasks that defer more, before others get their turn */
 };
 static const uint64_t RETRY_NS = 10000000;
 static const uint64_t NS_PER_S = 1000000000;
@@ -240,8 +239,11 @@ void loop_defer(struct loop *loop, struct loop_task *task)
 		loop_wake(loop); /* no round is going on: have one */
 }
 
-/* As many as there are by now; a task may have taken others back. */
-static void run_generation(struct loop *loop)
+/*
+ * As many as there are by now: what they defer is for the next round, after what was submitted has begun. A task may
+ * have taken others back.
+ */
+static void run_deferred(struct loop *loop)
 {
 	unsigned left = 0;
 	for (const struct loop_task *task = loop->deferred_head; task; task = task->next)
@@ -251,14 +253,6 @@ static void run_generation(struct loop *loop)
 		unlink_task(&loop->deferred_head, &loop->deferred_tail, task);
 		task->fn(task);
 	}
-}
-
-/* Tasks may defer more, as a chain of causes does; without end only if a guest drives it, and then others come first.
- */
-static void run_deferred(struct loop *loop)
-{
-	for (unsigned i = 0; loop->deferred_head && i < DEFERRED_GENERATIONS; i++)
-		run_generation(loop);
 }
 
 /* --- waking ------------------------------------------------------------------------------------------- */

@@ -23,7 +23,9 @@
  * the driver would send next) poll_timer puts the queue to sleep after POLL_NS.
  *
  * Time. A driver that refills its ring as fast as the model empties it would keep us in `serve`. A queue's budget is
- * one ring full per round; when it is used up, virtio_pop says 0 and the queue is kicked.
+ * BATCH chains per round; when it is used up, virtio_pop says 0 and the queue is kicked: the next round serves it. So
+ * few, because what completes at once (a read from the page cache) is given back at the end of the round, and the
+ * driver can go on while we serve the rest.
  *
  * Stopping. A stopping queue is not popped any more, its doorbell read and the model's chains are cancelled, and when
  * all have come back the ring is unmapped. Each of them ends in a round that looks again.
@@ -36,7 +38,10 @@
 #include "util.h"
 #include "virtio/virtio_impl.h"
 
-enum { POLL_IN_FLIGHT = 4 };
+enum {
+	POLL_IN_FLIGHT = 4,
+	BATCH = 16,
+};
 static const uint64_t POLL_NS = 1000000;
 
 static void request_round(struct virtio_device *dev)
@@ -153,7 +158,7 @@ void virtio_push(struct virtio_device *dev, unsigned index, const struct virtq_c
 static void serve(struct virtio_queue *queue)
 {
 	queue->kicked = queue->polled = queue->resting = false;
-	queue->budget = queue->size;
+	queue->budget = BATCH;
 	virtq_disable_doorbell(queue->ring);
 	queue->dev->model->serve(queue->dev, queue->index);
 }
@@ -272,7 +277,7 @@ int virtio_queue_start(struct virtio_queue *queue)
 		virtio_break(dev, "queue %u: %s", queue->index, err.text);
 		return err.code;
 	}
-	queue->budget = queue->size;
+	queue->budget = BATCH;
 	queue->kicked = true; /* for what the driver put there before */
 	return 0;
 }
@@ -307,7 +312,7 @@ static void bring_forward(struct virtio_queue *queue)
 		stop(queue);
 	if (!is_running(queue))
 		return;
-	queue->budget = queue->size;
+	queue->budget = BATCH;
 	listen_to_doorbell(queue);
 	if (queue->kicked || queue->polled)
 		serve(queue);

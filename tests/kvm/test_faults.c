@@ -114,7 +114,6 @@ void __wrap_free(void *p)
 		return __real_##name arguments;                                                                        \
 	}
 
-WRAP_INT(memfd_create, EMFILE, 0, (const char *name, unsigned flags), (name, flags))
 WRAP_INT(ftruncate, ENOSPC, 0, (int fd, off_t size), (fd, size))
 WRAP_INT(ftruncate64, ENOSPC, 0, (int fd, off_t size), (fd, size))
 WRAP_INT(eventfd, EMFILE, 0, (unsigned count, int flags), (count, flags))
