@@ -86,7 +86,7 @@ void json_string(struct json *json, const char *string, size_t max_bytes)
 		return;
 	}
 	add(json, "\"", 1);
-	while (string[at] != '\0' && at < max_bytes) {
+	while (at < max_bytes && string[at] != '\0') {
 		size_t size = character_size((const unsigned char *)string + at);
 
 		if (size > max_bytes - at)
