@@ -37,7 +37,7 @@ static int finish_stdout(void)
 	if (r == 0)
 		return 0;
 	report("standard output cannot be written: %s", strerror(-r));
-	return EXIT_STATUS_HOST;
+	return VMLET_EXIT_HOST;
 }
 
 static int print_help(const char *topic)
@@ -46,7 +46,7 @@ static int print_help(const char *topic)
 
 	if (help_print(stdout, topic, &error) < 0) {
 		report("%s", error.text);
-		return EXIT_STATUS_CONFIG;
+		return VMLET_EXIT_CONFIG;
 	}
 	return finish_stdout();
 }
@@ -77,11 +77,11 @@ int cli_main(int argc, const char *const *argv)
 	int status;
 
 	if (!reserve_std_fds())
-		return EXIT_STATUS_HOST;
+		return VMLET_EXIT_HOST;
 	status = options_parse(&options, argc, argv, &error);
 	if (status < 0) {
 		report("%s", error.text);
-		return status == -ENOMEM ? EXIT_STATUS_HOST : EXIT_STATUS_CONFIG;
+		return status == -ENOMEM ? VMLET_EXIT_HOST : VMLET_EXIT_CONFIG;
 	}
 	status = execute(&options);
 	options_free(&options);

@@ -1,23 +1,13 @@
-/* Exit statuses: one table that the code, the help and (by a test) the manual page agree on. */
+/*
+ * Exit statuses, which are enum vmlet_exit_status: one table that the code, the help and (by a test) the manual page
+ * agree on.
+ */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 
 #include <vmlet.h>
-
-enum exit_status {
-	EXIT_STATUS_POWEROFF = 0,
-	EXIT_STATUS_HOST = 1,
-	EXIT_STATUS_CONFIG = 2,
-	EXIT_STATUS_REBOOT = 80,
-	EXIT_STATUS_PANIC = 81,
-	EXIT_STATUS_TRIPLE_FAULT = 82,
-	EXIT_STATUS_KVM = 83,
-	EXIT_STATUS_LEFT = 85,
-	EXIT_STATUS_SIGNAL = 128, /* plus the signal's number */
-	EXIT_STATUS_ABORT = 134,
-};
 
 struct exit_status_entry {
 	const char *label;    /* "80", "128+N" */
@@ -30,8 +20,8 @@ struct exit_status_entry {
 /* Ends with a NULL label. */
 extern const struct exit_status_entry exit_status_table[];
 
-/* What the command line gives vmlet_stop: a signal's number, or this for the keys that leave. */
-enum { STOP_VALUE_LEFT = 0 };
+/* What the command line gives vmlet_stop: a signal's number, or one of these: the keys that leave; an expectation. */
+enum { STOP_VALUE_LEFT = 0, STOP_VALUE_VERDICT = 1000 };
 
 int exit_status_of_error(const struct vmlet_error *error);
 int exit_status_of_result(const struct vmlet_result *result);

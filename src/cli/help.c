@@ -27,6 +27,7 @@ static void print_overview(FILE *out)
 	      "\n"
 	      "Topics:\n"
 	      "  run            every option of vmlet run\n"
+	      "  ci             vmlet run in tests: timeout, expectations, reports\n"
 	      "  disk           what --disk takes\n"
 	      "  keys           what Ctrl-A does\n"
 	      "  exit-status    what the exit status of vmlet run tells\n"
@@ -46,6 +47,13 @@ static void print_option(FILE *out, const struct option_spec *spec)
 	fprintf(out, "  %-*s %s\n", LABEL_COLUMN, label, spec->help);
 }
 
+static void print_options(FILE *out, const char *topic)
+{
+	for (const struct option_spec *spec = options_table; spec->name; spec++)
+		if (spec->help && strcmp(spec->topic ? spec->topic : "run", topic) == 0)
+			print_option(out, spec);
+}
+
 static void print_run(FILE *out)
 {
 	fputs("  vmlet run -k vmlinuz -i initrd.img -p console=ttyS0\n"
@@ -54,12 +62,25 @@ static void print_run(FILE *out)
 	      "vmlet run [options] [-- kernel command line]\n"
 	      "\n",
 	      out);
-	for (const struct option_spec *spec = options_table; spec->name; spec++)
-		if (spec->help)
-			print_option(out, spec);
+	print_options(out, "run");
 	fputs("\n"
 	      "--kernel is required. Of an option given twice the last counts, except that\n"
-	      "--initrd, --disk, --cmdline and --cpu-features add up.\n",
+	      "--initrd, --disk, --cmdline and --cpu-features add up. For tests: vmlet help ci\n",
+	      out);
+}
+
+static void print_ci(FILE *out)
+{
+	fputs("  vmlet run -k vmlinuz -i test.cpio -p console=ttyS0 --timeout=2m \\\n"
+	      "    --expect='tests: 0 failed' --fail-on='Oops|BUG:' --status-file=status.json\n"
+	      "\n",
+	      out);
+	print_options(out, "ci");
+	fputs("\n"
+	      "REGEX is an extended regular expression, as of grep -E; it is looked for in each\n"
+	      "line of the console, without escape sequences, also while the line is unfinished.\n"
+	      "When the last --expect is met the VM is stopped, with status 0. A guest that ends\n"
+	      "before has failed: status 84. vmlet(1) tells more, and of --script.\n",
 	      out);
 }
 
@@ -137,7 +158,11 @@ static const struct {
 	const char *name;
 	void (*print)(FILE *out);
 } topics[] = {
-	{"run", print_run},         {"disk", print_disk}, {"keys", print_keys}, {"exit-status", print_exit_status},
+	{"run", print_run},
+	{"ci", print_ci},
+	{"disk", print_disk},
+	{"keys", print_keys},
+	{"exit-status", print_exit_status},
 	{"kernels", print_kernels},
 };
 
@@ -155,7 +180,7 @@ static int fail_unknown_topic(const char *topic, struct cli_error *error)
 			 suggest.best);
 	else
 		snprintf(error->text, sizeof(error->text),
-			 "no help about '%.80s'; there are run, disk, keys, exit-status and kernels", topic);
+			 "no help about '%.80s'; there are run, ci, disk, keys, exit-status and kernels", topic);
 	return -EINVAL;
 }
 

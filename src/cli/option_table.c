@@ -5,7 +5,7 @@
 #include "cli/options.h"
 #include "cli/values.h"
 
-enum { CPUS_MAX = 254, IOTHREADS_MAX = 16, MEMORY_MIN_BYTES = 2 << 20, MEMORY_STEP_BYTES = 4096 };
+enum { CPUS_MAX = 254, IOTHREADS_MAX = 16, MEMORY_MIN_BYTES = 2 << 20, MEMORY_STEP_BYTES = 4096, FD_MAX = 1 << 20 };
 
 static int apply_path(const char **path, const char *value)
 {
@@ -199,6 +199,59 @@ static int apply_log_file(struct options *options, const char *value)
 	return apply_path(&options->log_path, value);
 }
 
+static int apply_timeout(struct options *options, const char *value)
+{
+	return value_duration(value, &options->contract.timeout_ns);
+}
+
+static int apply_to_strings(struct string_list *list, const char *value)
+{
+	return apply_to_list(&list->items, &list->count, value);
+}
+
+static int apply_expect(struct options *options, const char *value)
+{
+	return apply_to_strings(&options->contract.expects, value);
+}
+
+static int apply_fail_on(struct options *options, const char *value)
+{
+	return apply_to_strings(&options->contract.fail_ons, value);
+}
+
+static int apply_send(struct options *options, const char *value)
+{
+	const char *arrow = strstr(value, "=>");
+
+	if (!arrow || arrow == value)
+		return -EINVAL;
+	return apply_to_strings(&options->contract.sends, value);
+}
+
+static int apply_script(struct options *options, const char *value)
+{
+	return apply_path(&options->contract.script_path, value);
+}
+
+static int apply_console_log(struct options *options, const char *value)
+{
+	return apply_path(&options->contract.console_log_path, value);
+}
+
+static int apply_status_file(struct options *options, const char *value)
+{
+	return apply_path(&options->contract.status_path, value);
+}
+
+static int apply_events(struct options *options, const char *value)
+{
+	uint64_t fd;
+
+	if (strncmp(value, "fd:", 3) == 0 && value_number(value + 3, 0, FD_MAX, &fd) < 0)
+		return -EINVAL;
+	return apply_path(&options->contract.events_target, value);
+}
+
 static int apply_help(struct options *options, const char *value)
 {
 	(void)value;
@@ -208,29 +261,43 @@ static int apply_help(struct options *options, const char *value)
 }
 
 const struct option_spec options_table[] = {
-	{"kernel", 'k', "FILE", "the kernel: a bzImage (vmlinuz) or ELF file (vmlinux)", "a file", apply_kernel},
-	{"initrd", 'i', "FILE", "an initial RAM disk; several are concatenated", "a file", apply_initrd},
+	{"kernel", 'k', "FILE", "the kernel: a bzImage (vmlinuz) or ELF file (vmlinux)", "a file", apply_kernel, NULL},
+	{"initrd", 'i', "FILE", "an initial RAM disk; several are concatenated", "a file", apply_initrd, NULL},
 	{"disk", 'd', "PATH[,...]", "a disk, up to 31 of them; see 'vmlet help disk'",
-	 "a path, or nbd=ADDRESS, and settings; see 'vmlet help disk'", apply_disk},
-	{"cmdline", 'p', "TEXT", "for the kernel's command line; several are joined", "text", apply_cmdline},
-	{"append", 0, "TEXT", NULL, "text", apply_cmdline},
+	 "a path, or nbd=ADDRESS, and settings; see 'vmlet help disk'", apply_disk, NULL},
+	{"cmdline", 'p', "TEXT", "for the kernel's command line; several are joined", "text", apply_cmdline, NULL},
+	{"append", 0, "TEXT", NULL, "text", apply_cmdline, NULL},
 	{"memory", 'm', "SIZE", "512 or 512M, 2G, ...; default 256M",
-	 "a size such as 512, 512M or 2G, at least 2M and a multiple of 4K", apply_memory},
-	{"cpus", 'c', "N", "1 to 254 CPUs; default 1", "a number from 1 to 254", apply_cpus},
+	 "a size such as 512, 512M or 2G, at least 2M and a multiple of 4K", apply_memory, NULL},
+	{"cpus", 'c', "N", "1 to 254 CPUs; default 1", "a number from 1 to 254", apply_cpus, NULL},
 	{"cpu-features", 0, "LIST", "+name or -name, with commas: add or hide CPU features",
-	 "a list such as +avx2,-x2apic", apply_cpu_features},
+	 "a list such as +avx2,-x2apic", apply_cpu_features, NULL},
 	{"serial", 0, "WHERE", "stdio (the default), null, pty, file=PATH, unix=PATH",
-	 "stdio, null, pty, file=PATH or unix=PATH", apply_serial},
+	 "stdio, null, pty, file=PATH or unix=PATH", apply_serial, NULL},
 	{"debugcon", 0, "WHERE", "ports 0xe9, 0x402: null (default), stderr, file=PATH",
-	 "null, stderr, file=PATH or unix=PATH", apply_debugcon},
-	{"transport", 0, "HOW", "how disks are attached: pci (default) or mmio", "pci or mmio", apply_transport},
+	 "null, stderr, file=PATH or unix=PATH", apply_debugcon, NULL},
+	{"transport", 0, "HOW", "how disks are attached: pci (default) or mmio", "pci or mmio", apply_transport, NULL},
 	{"iothreads", 0, "N", "0 to 16 threads that serve the disks; default 0", "a number from 0 to 16",
-	 apply_iothreads},
-	{"boot", 0, "HOW", "auto, linux64 or pvh; default auto", "auto, linux64 or pvh", apply_boot},
-	{"on-reboot", 0, "WHAT", "exit or restart; default exit", "exit or restart", apply_on_reboot},
+	 apply_iothreads, NULL},
+	{"boot", 0, "HOW", "auto, linux64 or pvh; default auto", "auto, linux64 or pvh", apply_boot, NULL},
+	{"on-reboot", 0, "WHAT", "exit or restart; default exit", "exit or restart", apply_on_reboot, NULL},
 	{"log-level", 0, "LEVEL", "error, warn, info or debug; default warn", "error, warn, info or debug",
-	 apply_log_level},
-	{"log-file", 0, "PATH", "append vmlet's own messages to a file", "a file", apply_log_file},
-	{"help", 'h', NULL, "show this", NULL, apply_help},
-	{NULL, 0, NULL, NULL, NULL, NULL},
+	 apply_log_level, NULL},
+	{"log-file", 0, "PATH", "append vmlet's own messages to a file", "a file", apply_log_file, NULL},
+	{"timeout", 0, "DURATION", "end with status 124 after 90, 90s, 1.5m, 500ms, 2h",
+	 "a time such as 90, 90s, 1.5m, 500ms or 2h, more than 0", apply_timeout, "ci"},
+	{"expect", 0, "REGEX", "success once the console has shown this; in order", "a regular expression",
+	 apply_expect, "ci"},
+	{"fail-on", 0, "REGEX", "failure, status 84, once the console shows this", "a regular expression",
+	 apply_fail_on, "ci"},
+	{"send", 0, "REGEX=>TEXT", "type TEXT once the console has shown REGEX; in order",
+	 "a regular expression, =>, and a text with \\n, \\r, \\t, \\\\ and \\xHH", apply_send, "ci"},
+	{"script", 0, "FILE", "a dialogue: expect, send, timeout, fail-on, sleep", "a file", apply_script, "ci"},
+	{"console-log", 0, "FILE", "write what the console prints to a file too", "a file", apply_console_log, "ci"},
+	{"status-file", 0, "FILE", "how it ended, as JSON, written at once at the end", "a file", apply_status_file,
+	 "ci"},
+	{"events", 0, "WHERE", "FILE or fd:N: what happens, as lines of JSON", "a file, or fd: and a descriptor",
+	 apply_events, "ci"},
+	{"help", 'h', NULL, "show this", NULL, apply_help, NULL},
+	{NULL, 0, NULL, NULL, NULL, NULL, NULL},
 };

@@ -247,5 +247,8 @@ void options_free(struct options *options)
 	free(options->disk_values);
 	free(options->cmdline);
 	free(options->cpu_features);
+	free(options->contract.expects.items);
+	free(options->contract.fail_ons.items);
+	free(options->contract.sends.items);
 	*options = (struct options){0};
 }

@@ -19,6 +19,26 @@ enum command {
 
 struct disk_option;
 
+/* Borrowed strings in an allocated array, in the order given. */
+struct string_list {
+	const char **items;
+	size_t count;
+};
+
+/*
+ * What makes of a run a test: when it is over, and what it leaves behind (docs/vmlet.1, TESTS). cli/contract.h compiles
+ * the expressions.
+ */
+struct contract_options {
+	uint64_t timeout_ns; /* 0: none */
+	struct string_list expects, fail_ons;
+	struct string_list sends;     /* "REGEX=>TEXT" */
+	const char *script_path;      /* NULL: none, like those below */
+	const char *console_log_path; /* what the console prints, beside where the serial port goes */
+	const char *status_path;      /* docs/status-file.md */
+	const char *events_target;    /* a path, or "fd:N" */
+};
+
 /* Strings are borrowed from argv unless they are said to be allocated. */
 struct options {
 	enum command command;
@@ -44,6 +64,7 @@ struct options {
 	const char *debugcon_path;
 	enum vmlet_log_level log_level;
 	const char *log_path; /* NULL: standard error */
+	struct contract_options contract;
 };
 
 /* One sentence for the user, without "vmlet: " and newline. */
@@ -59,6 +80,7 @@ struct option_spec {
 	const char *help;    /* one line; NULL: another name of the option before, not listed */
 	const char *accepts; /* which values there are, for the sentence that refuses one */
 	int (*apply)(struct options *options, const char *value); /* 0, -EINVAL, -ENOMEM */
+	const char *topic;                                        /* the topic of help that lists it; NULL: "run" */
 };
 
 /* Ends with a NULL name. */

@@ -199,7 +199,7 @@ static int serve(struct session *session)
 	terminal_leave_raw();
 	if (r < 0) {
 		report("the VM cannot be served: %s", strerror(-r));
-		return EXIT_STATUS_HOST;
+		return VMLET_EXIT_HOST;
 	}
 	report_end(session, &result);
 	return exit_status_of_result(&result);
@@ -213,7 +213,7 @@ int run(const struct options *options)
 
 	if (log_sink_open(&session.log, options->log_path, &error) < 0) {
 		report("%s", error.text);
-		return EXIT_STATUS_CONFIG;
+		return VMLET_EXIT_CONFIG;
 	}
 	status = start(&session);
 	if (status == 0)

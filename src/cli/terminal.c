@@ -79,7 +79,7 @@ static void on_stop(int signo)
 
 	if (!stop || atomic_exchange(&terminal.stopping, true)) {
 		put_back();
-		_exit(EXIT_STATUS_SIGNAL + signo);
+		_exit(VMLET_EXIT_SIGNAL + signo);
 	}
 	stop(terminal.ctx, signo);
 	errno = saved_errno;

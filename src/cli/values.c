@@ -70,6 +70,58 @@ int value_size(const char *text, uint64_t unit_bytes, uint64_t *ret_bytes)
 	return 0;
 }
 
+static const uint64_t NS_PER_S = 1000000000, DURATION_MAX_NS = 86400000000000000; /* 1000 days */
+
+/* 0: not a unit. */
+static uint64_t unit_ns(const char *unit)
+{
+	static const struct {
+		const char *name;
+		uint64_t ns;
+	} units[] = {{"", NS_PER_S}, {"s", NS_PER_S}, {"ms", 1000000}, {"m", 60 * NS_PER_S}, {"h", 3600 * NS_PER_S}};
+
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+		if (strcmp(unit, units[i].name) == 0)
+			return units[i].ns;
+	return 0;
+}
+
+/* ".5" as billionths of a unit; *text is moved behind it. False: not a fraction. */
+static bool read_fraction(const char **text, uint64_t *ret_billionths)
+{
+	uint64_t billionths = 0, place = NS_PER_S / 10;
+	const char *at = *text;
+
+	if (*at == '.') {
+		at++;
+		if (*at < '0' || *at > '9')
+			return false;
+		for (; *at >= '0' && *at <= '9' && place > 0; at++, place /= 10)
+			billionths += (uint64_t)(*at - '0') * place;
+	}
+	*text = at;
+	*ret_billionths = billionths;
+	return true;
+}
+
+int value_duration(const char *text, uint64_t *ret_ns)
+{
+	uint64_t n, billionths, unit;
+	const char *at = read_digits(text, &n);
+
+	if (!at || !read_fraction(&at, &billionths))
+		return -EINVAL;
+	unit = unit_ns(at);
+	/* The order spares the product an overflow: a unit is at most 3600 s. */
+	if (unit == 0 || n > DURATION_MAX_NS / unit)
+		return -EINVAL;
+	n = n * unit + unit / 1000 * billionths / (NS_PER_S / 1000);
+	if (n == 0 || n > DURATION_MAX_NS)
+		return -EINVAL;
+	*ret_ns = n;
+	return 0;
+}
+
 int value_choice(const char *text, const struct value_choice *choices, int *ret_value)
 {
 	for (; choices->name; choices++) {

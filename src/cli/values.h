@@ -13,6 +13,9 @@ int value_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_num
 /* Decimal digits and K, M, G or T (powers of 1024, either case); without one the unit is `unit_bytes`. */
 int value_size(const char *text, uint64_t unit_bytes, uint64_t *ret_bytes);
 
+/* "90", "90s", "1.5m", "500ms", "2h": more than 0, at most 1000 days, and of a fraction nine digits. */
+int value_duration(const char *text, uint64_t *ret_ns);
+
 struct value_choice {
 	const char *name;
 	int value;

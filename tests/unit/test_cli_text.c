@@ -161,6 +161,7 @@ static void test_every_end(void **state)
 	check_end(VMLET_END_KVM_ERROR, 0, "KVM: why", 83, "KVM: why");
 	check_end(VMLET_END_HOST_ERROR, 0, "host: why", 1, "host: why");
 	check_end(VMLET_END_HOST_ERROR, 0, "", 1, "the host failed under the VM");
+	check_end(VMLET_END_TIMEOUT, 0, "it took long", 124, "it took long");
 	check_end((enum vmlet_end)99, 0, "", 1, "the VM ended without saying how");
 	check_end(VMLET_END_NONE, 0, "", 1, "the VM ended without saying how");
 }
@@ -175,7 +176,7 @@ static void test_every_error_kind(void **state)
 
 static void test_help_fits_a_screen(void **state)
 {
-	static const char *const topics[] = {NULL, "run", "disk", "keys", "exit-status", "kernels"};
+	static const char *const topics[] = {NULL, "run", "ci", "disk", "keys", "exit-status", "kernels"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(topics) / sizeof(topics[0]); i++) {
