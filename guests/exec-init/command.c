@@ -38,8 +38,10 @@ static void prepare_process(struct start *start)
 	SYS_4(rt_sigprocmask, SIG_SETMASK, &no_signals, NULL, sizeof(no_signals));
 }
 
+/* Does not return when it succeeds; what stands in our memory then is what the parent sees. */
 static void try_file(struct start *start)
 {
+	start->error = 0;
 	start->error = SYS_3(execve, start->path, start->job->argv, start->job->envp);
 }
 

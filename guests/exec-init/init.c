@@ -69,7 +69,7 @@ static void need_ports(void)
 	} else {
 		sentence_add(&why, "the kernel refuses the use of I/O ports");
 		sentence_add_error(&why, r);
-		sentence_add(&why, "; it needs CONFIG_X86_IOPL_IOPERM and no lockdown");
+		sentence_add(&why, "; it needs CONFIG_X86_IOPL_IOPERM or CONFIG_DEVPORT, and no lockdown");
 	}
 	tell_kernel(&why);
 	power_off();

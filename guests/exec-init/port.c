@@ -1,6 +1,7 @@
 #include "port.h"
 
 #include <asm/errno.h>
+#include <asm/fcntl.h>
 
 #include "sys.h"
 
@@ -24,6 +25,72 @@ enum {
 
 static const uint32_t ROOM_NOBODY_READS = 0x80000000;
 
+/*
+ * There is one set of ports, and a kernel has one or two ways to them. Without ioperm (CONFIG_X86_IOPL_IOPERM) it is
+ * the file /dev/port, which takes a byte for each call; -1: not needed.
+ */
+static long port_file = -1;
+
+/* --- access ----------------------------------------------------------------------------------------------- */
+
+static uint8_t read_byte(uint16_t port)
+{
+	uint8_t value = 0xff;
+
+	if (port_file < 0)
+		return inb(port);
+	SYS_4(pread64, port_file, &value, 1, port);
+	return value;
+}
+
+/* The file reads the four bytes from the lowest up, which is as a register wants to be read in pieces. */
+static uint32_t read_register(uint16_t port)
+{
+	uint32_t value = 0;
+
+	if (port_file < 0)
+		return inl(port);
+	SYS_4(pread64, port_file, &value, sizeof(value), port);
+	return value;
+}
+
+static void write_byte(uint16_t port, uint8_t value)
+{
+	if (port_file < 0)
+		outb(port, value);
+	else
+		SYS_4(pwrite64, port_file, &value, 1, port);
+}
+
+/* KVM leaves the guest once for each access, so four bytes in one are four times as fast. */
+static void write_data(const uint8_t *data, size_t size_bytes)
+{
+	size_t wide = size_bytes & ~3UL;
+
+	if (port_file < 0) {
+		rep_outsl(DATA, data, wide / 4);
+		rep_outsb(DATA, data + wide, size_bytes - wide);
+		return;
+	}
+	while (size_bytes-- > 0)
+		write_byte(DATA, *data++);
+}
+
+static void read_data(uint8_t *data, size_t size_bytes)
+{
+	size_t wide = size_bytes & ~3UL;
+
+	if (port_file < 0) {
+		rep_insl(DATA, data, wide / 4);
+		rep_insb(DATA, data + wide, size_bytes - wide);
+		return;
+	}
+	while (size_bytes-- > 0)
+		*data++ = read_byte(DATA);
+}
+
+/* --- the right to it ----------------------------------------------------------------------------------------- */
+
 static long permit(bool permitted)
 {
 	long r = SYS_3(ioperm, STREAM_PORT, STREAM_PORT_COUNT, permitted);
@@ -36,30 +103,27 @@ long port_open(void)
 	long r = permit(true);
 
 	if (r < 0)
+		port_file = SYS_3(open, "/dev/port", O_RDWR | O_CLOEXEC, 0);
+	if (r < 0 && port_file < 0)
 		return r;
-	return inb(STATUS) == STATUS_NO_PORT ? -ENODEV : 0;
+	return read_byte(STATUS) == STATUS_NO_PORT ? -ENODEV : 0;
 }
 
+/* The file closes itself when the command is executed. */
 void port_renounce(void)
 {
-	(void)permit(false);
+	if (port_file < 0)
+		(void)permit(false);
 }
 
-/* KVM leaves the guest once for each access, so four bytes in one are four times as fast. */
-static void write_data(const uint8_t *data, size_t size_bytes)
-{
-	size_t wide = size_bytes & ~3UL;
-
-	rep_outsl(DATA, data, wide / 4);
-	rep_outsb(DATA, data + wide, size_bytes - wide);
-}
+/* --- the registers -------------------------------------------------------------------------------------------- */
 
 long port_write(enum port_stream stream, const void *data, size_t size_bytes)
 {
 	uint32_t room;
 
-	outb(SELECT, (uint8_t)stream);
-	room = inl(ROOM);
+	write_byte(SELECT, (uint8_t)stream);
+	room = read_register(ROOM);
 	if (room == ROOM_NOBODY_READS)
 		return -EPIPE;
 	if (size_bytes > room)
@@ -91,20 +155,17 @@ void port_write_all(enum port_stream stream, const char *data, size_t size_bytes
 
 size_t port_read(void *data, size_t size_bytes)
 {
-	size_t available = inl(AVAILABLE);
-	size_t wide;
+	size_t available = read_register(AVAILABLE);
 
 	if (size_bytes > available)
 		size_bytes = available;
-	wide = size_bytes & ~3UL;
-	rep_insl(DATA, data, wide / 4);
-	rep_insb(DATA, (uint8_t *)data + wide, size_bytes - wide);
+	read_data(data, size_bytes);
 	return size_bytes;
 }
 
 struct port_status port_status(void)
 {
-	uint8_t status = inb(STATUS);
+	uint8_t status = read_byte(STATUS);
 
 	return (struct port_status){
 		.input_ended = (status & STATUS_INPUT_ENDED) != 0,
@@ -114,10 +175,10 @@ struct port_status port_status(void)
 
 uint32_t port_size(void)
 {
-	return inl(SIZE);
+	return read_register(SIZE);
 }
 
 void port_exit(uint8_t status)
 {
-	outb(DEBUG_EXIT_PORT, status);
+	write_byte(DEBUG_EXIT_PORT, status);
 }

@@ -31,6 +31,7 @@ static void make_nodes(void)
 {
 	SYS_3(mknod, "/dev/console", CHARACTER_DEVICE | 0600, device_number(5, 1));
 	SYS_3(mknod, "/dev/null", CHARACTER_DEVICE | 0666, device_number(1, 3));
+	SYS_3(mknod, "/dev/port", CHARACTER_DEVICE | 0600, device_number(1, 4));
 	SYS_3(mknod, "/dev/zero", CHARACTER_DEVICE | 0666, device_number(1, 5));
 	SYS_3(mknod, "/dev/kmsg", CHARACTER_DEVICE | 0644, device_number(1, 11));
 	SYS_3(mknod, "/dev/random", CHARACTER_DEVICE | 0666, device_number(1, 8));

@@ -65,6 +65,7 @@ static int execute(const struct options *options)
 	case COMMAND_HELP:
 		return print_help(options->help_topic);
 	case COMMAND_RUN:
+	case COMMAND_EXEC:
 	default:
 		return run(options);
 	}

@@ -8,6 +8,7 @@
 
 #include "cli/disk_option.h"
 #include "cli/escape.h"
+#include "cli/exec.h"
 #include "cli/exit_status.h"
 #include "cli/help.h"
 #include "cli/log_sink.h"
@@ -19,7 +20,8 @@ struct session {
 	struct vmlet *vm;
 	struct log_sink log;
 	struct escape escape;
-	bool interactive; /* the guest's serial port is the terminal that we are in the foreground of */
+	bool interactive;  /* the guest's terminal is the one that we are in the foreground of */
+	struct exec *exec; /* NULL: it is no command that is run */
 };
 
 static void stop_by_signal(void *ctx, int signo)
@@ -102,6 +104,27 @@ static void fill_disk(const struct disk_option *option, struct vmlet_disk *disk)
 	disk->bandwidth_burst_bytes = option->bandwidth_burst_bytes;
 }
 
+/* The console of a command is no place to type at. */
+static void fill_console_of_exec(struct vmlet_serial *serial)
+{
+	serial->in_fd = -1;
+	serial->out_fd = fd_if_open_for(STDERR_FILENO, O_RDONLY);
+}
+
+static void fill_streams(struct session *session, struct vmlet_streams *streams)
+{
+	streams->in_fd = fd_if_open_for(STDIN_FILENO, O_WRONLY);
+	streams->out_fd = fd_if_open_for(STDOUT_FILENO, O_RDONLY);
+	streams->err_fd = fd_if_open_for(STDERR_FILENO, O_RDONLY);
+	if (session->interactive) {
+		session->escape = (struct escape){.act = act_on_key, .ctx = session};
+		streams->input_filter = escape_filter;
+		streams->input_filter_ctx = &session->escape;
+	} else if (isatty(STDIN_FILENO) && !terminal_is_ours(STDIN_FILENO)) {
+		streams->in_fd = -1;
+	}
+}
+
 /* vmlet_new copies what it is given, so this need not live longer. */
 struct disk_list {
 	struct vmlet_disk disks[DISKS_MAX];
@@ -138,8 +161,14 @@ static void fill_config(struct session *session, struct vmlet_config *config)
 	config->on_reboot = options->on_reboot;
 	config->serial.kind = options->serial;
 	config->serial.path = options->serial_path;
-	if (options->serial == VMLET_SERIAL_FD)
+	if (options->serial == VMLET_SERIAL_FD && session->exec)
+		fill_console_of_exec(&config->serial);
+	else if (options->serial == VMLET_SERIAL_FD)
 		fill_stdio(session, &config->serial);
+	if (session->exec) {
+		fill_streams(session, &config->streams);
+		exec_fill_config(session->exec, config);
+	}
 	config->debugcon.kind = options->debugcon;
 	config->debugcon.path = options->debugcon_path;
 	if (options->debugcon == VMLET_SERIAL_FD)
@@ -195,31 +224,57 @@ static int serve(struct session *session)
 		if (r < 0)
 			report("the terminal cannot be made raw: %s", strerror(-r));
 	}
-	r = vmlet_run(session->vm, &result);
+	r = session->exec ? exec_serve(session->exec, session->vm, &result) : vmlet_run(session->vm, &result);
 	terminal_leave_raw();
 	if (r < 0) {
 		report("the VM cannot be served: %s", strerror(-r));
 		return VMLET_EXIT_HOST;
 	}
+	if (session->exec)
+		return exec_end(session->exec, &result);
 	report_end(session, &result);
 	return exit_status_of_result(&result);
+}
+
+static int run_session(struct session *session)
+{
+	int status = start(session);
+
+	if (status == 0)
+		status = serve(session);
+	terminal_forget_stop();
+	vmlet_free(session->vm);
+	return status;
+}
+
+/* 0, or the exit status; what failed is reported. */
+static int prepare_exec(struct session *session)
+{
+	int status;
+
+	session->exec = exec_new(session->options, terminal_is_ours(STDIN_FILENO), &status);
+	if (!session->exec)
+		return status;
+	session->options = &session->exec->options;
+	session->interactive = session->exec->terminal.stdio;
+	return 0;
 }
 
 int run(const struct options *options)
 {
 	struct session session = {.options = options};
 	struct cli_error error;
-	int status;
+	int status = 0;
 
 	if (log_sink_open(&session.log, options->log_path, &error) < 0) {
 		report("%s", error.text);
 		return VMLET_EXIT_CONFIG;
 	}
-	status = start(&session);
+	if (options->command == COMMAND_EXEC)
+		status = prepare_exec(&session);
 	if (status == 0)
-		status = serve(&session);
-	terminal_forget_stop();
-	vmlet_free(session.vm);
+		status = run_session(&session);
+	exec_free(session.exec);
 	log_sink_close(&session.log);
 	return status;
 }
