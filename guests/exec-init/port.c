@@ -17,6 +17,8 @@ enum {
 	DEBUG_EXIT_PORT = 0xf4,
 };
 
+enum { PAGE_BYTES = 4096 };
+
 enum {
 	STATUS_INPUT_ENDED = 1 << 0,
 	STATUS_SIZE_CHANGED = 1 << 1,
@@ -76,11 +78,24 @@ static void write_data(const uint8_t *data, size_t size_bytes)
 		write_byte(DATA, *data++);
 }
 
+/*
+ * KVM reads up to a KiB ahead of a string instruction, and forgets it when the destination is not there yet and the
+ * guest has a page fault first. So it is there.
+ */
+static void touch(volatile uint8_t *data, size_t size_bytes)
+{
+	for (size_t at = 0; at < size_bytes; at += PAGE_BYTES)
+		data[at] = 0;
+	if (size_bytes > 0)
+		data[size_bytes - 1] = 0;
+}
+
 static void read_data(uint8_t *data, size_t size_bytes)
 {
 	size_t wide = size_bytes & ~3UL;
 
 	if (port_file < 0) {
+		touch(data, size_bytes);
 		rep_insl(DATA, data, wide / 4);
 		rep_insb(DATA, data + wide, size_bytes - wide);
 		return;
