@@ -1,7 +1,6 @@
 #include "cli/exec.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +9,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "cli/exit_status.h"
 #include "cli/report.h"
 #include "cli/values.h"
 
@@ -24,24 +22,37 @@ static const char KERNEL_WORDS[] = "rdinit=" EXEC_INIT_PATH " console=ttyS0 quie
 
 /* --- making ----------------------------------------------------------------------------------------------- */
 
-static int fail_memory(void)
+static int fail_memory(struct outcome *outcome)
 {
-	report("out of memory");
-	return VMLET_EXIT_HOST;
+	outcome_of_failure(outcome, VMLET_EXIT_HOST, "out of memory");
+	return -ENOMEM;
 }
 
-static int add_words(struct exec *exec, const struct options *given)
+/* 126 and 127 are what the guest would say of such a command. */
+static int fail_job(struct outcome *outcome, int code, const char *text)
+{
+	outcome_of_failure(outcome, code == -ENOMEM ? VMLET_EXIT_HOST : VMLET_EXIT_CONFIG, text);
+	if (code < 0)
+		return code;
+	outcome->status = code;
+	outcome->reason = "exit";
+	outcome->has_value = true;
+	outcome->value = (uint32_t)code;
+	return -ENOEXEC;
+}
+
+static int add_words(struct exec *exec, const struct options *given, struct outcome *outcome)
 {
 	exec->options.cmdline = NULL;
 	if (value_join(&exec->options.cmdline, ' ', KERNEL_WORDS) < 0)
-		return fail_memory();
+		return fail_memory(outcome);
 	if (given->cmdline && value_join(&exec->options.cmdline, ' ', given->cmdline) < 0)
-		return fail_memory();
+		return fail_memory(outcome);
 	return 0;
 }
 
 /* Ours comes last: what is unpacked later replaces what was there. */
-static int add_initrd(struct exec *exec, const struct options *given)
+static int add_initrd(struct exec *exec, const struct options *given, struct outcome *outcome)
 {
 	const char **initrds = calloc(given->initrd_count + 1, sizeof(*initrds));
 	struct cli_error error;
@@ -49,12 +60,10 @@ static int add_initrd(struct exec *exec, const struct options *given)
 
 	exec->options.initrds = initrds;
 	if (!initrds)
-		return fail_memory();
+		return fail_memory(outcome);
 	r = exec_job_write(given, &exec->terminal, (const char *const *)environ, &exec->initrd, &error);
-	if (r != 0) {
-		report("%s", error.text);
-		return r > 0 ? r : r == -ENOMEM ? VMLET_EXIT_HOST : VMLET_EXIT_CONFIG;
-	}
+	if (r != 0)
+		return fail_job(outcome, r, error.text);
 	snprintf(exec->initrd_path, sizeof(exec->initrd_path), "/proc/self/fd/%d", exec->initrd.fd);
 	for (size_t i = 0; i < given->initrd_count; i++)
 		initrds[i] = given->initrds[i];
@@ -74,12 +83,12 @@ static int open_window_fd(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-struct exec *exec_new(const struct options *options, bool interactive, int *ret_status)
+struct exec *exec_new(const struct options *options, bool interactive, struct outcome *outcome)
 {
 	struct exec *exec = calloc(1, sizeof(*exec));
 
 	if (!exec) {
-		*ret_status = fail_memory();
+		(void)fail_memory(outcome);
 		return NULL;
 	}
 	exec->options = *options;
@@ -88,10 +97,7 @@ struct exec *exec_new(const struct options *options, bool interactive, int *ret_
 	exec->initrd.fd = exec->window_fd = -1;
 	exec->terminal.stdio = interactive && isatty(STDOUT_FILENO);
 	exec->terminal.error = isatty(STDERR_FILENO);
-	*ret_status = add_words(exec, options);
-	if (*ret_status == 0)
-		*ret_status = add_initrd(exec, options);
-	if (*ret_status != 0) {
+	if (add_words(exec, options, outcome) < 0 || add_initrd(exec, options, outcome) < 0) {
 		exec_free(exec);
 		return NULL;
 	}
@@ -137,13 +143,11 @@ void exec_fill_config(struct exec *exec, struct vmlet_config *config)
 	config->streams.enabled = true;
 	if (exec->terminal.stdio)
 		get_window(&config->streams.rows, &config->streams.columns);
-	if (!config->serial.output_tap) {
-		config->serial.output_tap = keep_console;
-		config->serial.output_tap_ctx = exec;
-	}
+	config->serial.output_tap = keep_console;
+	config->serial.output_tap_ctx = exec;
 }
 
-static void follow_window(const struct exec *exec, struct vmlet *vm)
+void exec_follow_window(const struct exec *exec, struct vmlet *vm)
 {
 	struct signalfd_siginfo info;
 	uint16_t rows, columns;
@@ -152,35 +156,6 @@ static void follow_window(const struct exec *exec, struct vmlet *vm)
 		return;
 	get_window(&rows, &columns);
 	vmlet_set_window_size(vm, rows, columns);
-}
-
-static int serve_with_window(const struct exec *exec, struct vmlet *vm)
-{
-	struct pollfd fds[] = {
-		{.fd = vmlet_get_fd(vm), .events = POLLIN},
-		{.fd = exec->window_fd, .events = POLLIN},
-	};
-	int r;
-
-	while ((r = vmlet_dispatch(vm)) == 0) {
-		if (poll(fds, sizeof(fds) / sizeof(fds[0]), -1) < 0 && errno != EINTR)
-			return -errno;
-		if (fds[1].revents)
-			follow_window(exec, vm);
-	}
-	return r < 0 ? r : 0;
-}
-
-int exec_serve(struct exec *exec, struct vmlet *vm, struct vmlet_result *ret_result)
-{
-	int r;
-
-	if (exec->window_fd < 0)
-		return vmlet_run(vm, ret_result);
-	r = serve_with_window(exec, vm);
-	if (r == 0)
-		vmlet_get_result(vm, ret_result);
-	return r;
 }
 
 /* --- the end ---------------------------------------------------------------------------------------------- */
@@ -222,45 +197,45 @@ static void show_lines(char *text)
 	}
 }
 
-static bool has_own_status(const struct vmlet_result *result)
+static void set(struct outcome *outcome, int status, const char *reason, const char *text)
 {
-	return result->end == VMLET_END_DEBUG_EXIT;
+	outcome->status = status;
+	outcome->reason = reason;
+	snprintf(outcome->text, sizeof(outcome->text), "%s", text);
 }
 
-/* Where the kernel's log went elsewhere, nobody knows of its panic but by the reset that panic=-1 makes of it. */
-static int status_without_command(const struct vmlet_result *result, const char *console)
+/* Without a driver for pvpanic nobody knows of a panic but by the reset that panic=-1 makes of it. */
+static bool shows_panic(const struct exec *exec)
 {
-	if (result->end == VMLET_END_POWEROFF)
-		return VMLET_EXIT_NO_STATUS;
-	if (result->end == VMLET_END_REBOOT && console && strstr(console, "Kernel panic - not syncing"))
-		return VMLET_EXIT_PANIC;
-	return exit_status_of_result(result);
+	char *console = console_text(exec);
+	bool found = console && strstr(console, "Kernel panic - not syncing");
+
+	free(console);
+	return found;
 }
 
-static void report_end(const struct vmlet_result *result, int status)
+/* What the console was expected to show, a signal and a timeout have their own reasons. */
+void exec_conclude(const struct exec *exec, struct outcome *outcome)
 {
-	char sentence[sizeof(result->text)];
-
-	if (status == VMLET_EXIT_NO_STATUS)
-		report("the guest powered off before the command had a status");
-	else if (status == VMLET_EXIT_PANIC)
-		report("the guest's kernel panicked");
-	else if (exit_status_sentence(result, sentence, sizeof(sentence)))
-		report("%s", sentence);
+	if (strcmp(outcome->reason, "debug-exit") == 0)
+		set(outcome, outcome->status, "exit", "");
+	else if (strcmp(outcome->reason, "poweroff") == 0)
+		set(outcome, VMLET_EXIT_NO_STATUS, "no-status",
+		    "the guest powered off before the command had a status");
+	else if (strcmp(outcome->reason, "reboot") == 0 && shows_panic(exec))
+		set(outcome, VMLET_EXIT_PANIC, "panic", "the guest's kernel panicked");
 }
 
-int exec_end(const struct exec *exec, const struct vmlet_result *result)
+void exec_show_console(const struct exec *exec, const struct outcome *outcome)
 {
+	static const char *const plain[] = {"exit", "expected", "fail-on", "expect", "left", "signal"};
 	char *console;
-	int status;
 
-	if (has_own_status(result))
-		return exit_status_of_result(result);
+	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
+		if (strcmp(outcome->reason, plain[i]) == 0)
+			return;
 	console = console_text(exec);
-	status = status_without_command(result, console);
-	report_end(result, status);
-	if (console && result->end != VMLET_END_STOPPED)
+	if (console)
 		show_lines(console);
 	free(console);
-	return status;
 }

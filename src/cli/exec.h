@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "cli/exec_job.h"
+#include "cli/outcome.h"
 
 enum { EXEC_TAIL_BYTES = 64 << 10 };
 
@@ -23,17 +24,20 @@ struct exec {
 };
 
 /*
- * A new one, or NULL with the exit status in ret_status, and reported. `interactive`: standard input is a terminal that
+ * A new one, or NULL with the outcome filled, 126 and 127 among them. `interactive`: standard input is a terminal that
  * we are in the foreground of. [main thread]
  */
-struct exec *exec_new(const struct options *options, bool interactive, int *ret_status);
+struct exec *exec_new(const struct options *options, bool interactive, struct outcome *outcome);
 void exec_free(struct exec *exec); /* NULL is accepted */
 
 /* Add the streams and a look at the console to what run has filled in. */
 void exec_fill_config(struct exec *exec, struct vmlet_config *config);
 
-/* vmlet_run, and the window's size. */
-int exec_serve(struct exec *exec, struct vmlet *vm, struct vmlet_result *ret_result);
+/* window_fd can be read. */
+void exec_follow_window(const struct exec *exec, struct vmlet *vm);
 
-/* The exit status, and a sentence with the console's last lines when there is no status of the command's. */
-int exec_end(const struct exec *exec, const struct vmlet_result *result);
+/* What the end of the VM means for the command; the sentence is "" when the command has a status. */
+void exec_conclude(const struct exec *exec, struct outcome *outcome);
+
+/* The console's last lines, when they may tell why the command has none. */
+void exec_show_console(const struct exec *exec, const struct outcome *outcome);

@@ -21,7 +21,8 @@ const struct exit_status_entry exit_status_table[] = {
 	{"84", "the console did not show what was expected, or showed a --fail-on", VMLET_EXIT_EXPECT, VMLET_END_NONE,
 	 NULL},
 	{"85", "left with Ctrl-A x", VMLET_EXIT_LEFT, VMLET_END_NONE, NULL},
-	{"124", "it took longer than --timeout", VMLET_EXIT_TIMEOUT, VMLET_END_TIMEOUT, "the time is over"},
+	{"124", "it took longer than --timeout", VMLET_EXIT_TIMEOUT, VMLET_END_TIMEOUT,
+	 "it took longer than --timeout allows"},
 	{"128+N", "ended by signal N", -1, VMLET_END_STOPPED, NULL},
 	{"134", "a bug in vmlet (SIGABRT)", VMLET_EXIT_BUG, VMLET_END_NONE, NULL},
 	{0},
@@ -93,8 +94,7 @@ bool exit_status_sentence(const struct vmlet_result *result, char *ret_text, siz
 		snprintf(ret_text, size_bytes, "the guest wrote %u to its debug-exit port", result->value);
 	else if (result->end == VMLET_END_STOPPED)
 		sentence_of_stop(result->value, ret_text, size_bytes);
-	else if (has_text && (result->end == VMLET_END_KVM_ERROR || result->end == VMLET_END_HOST_ERROR ||
-			      result->end == VMLET_END_TIMEOUT))
+	else if (has_text && (result->end == VMLET_END_KVM_ERROR || result->end == VMLET_END_HOST_ERROR))
 		snprintf(ret_text, size_bytes, "%s", result->text);
 	else
 		snprintf(ret_text, size_bytes, "%s", entry ? entry->sentence : "the VM ended without saying how");

@@ -65,7 +65,7 @@ static void print_run(FILE *out)
 	print_options(out, "run");
 	fputs("\n"
 	      "--kernel is required. Of an option given twice the last counts, except that\n"
-	      "--initrd, --disk, --cmdline and --cpu-features add up. For tests: vmlet help ci\n",
+	      "--initrd, --disk, --cmdline and --cpu-features add up. Tests: vmlet help ci\n",
 	      out);
 }
 
@@ -77,10 +77,10 @@ static void print_ci(FILE *out)
 	      out);
 	print_options(out, "ci");
 	fputs("\n"
-	      "REGEX is an extended regular expression, as of grep -E; it is looked for in each\n"
-	      "line of the console, without escape sequences, also while the line is unfinished.\n"
-	      "When the last --expect is met the VM is stopped, with status 0. A guest that ends\n"
-	      "before has failed: status 84. vmlet(1) tells more, and of --script.\n",
+	      "REGEX is an extended regular expression, as of grep -E. It is looked for in each\n"
+	      "line of the console without its escape sequences, also in an unfinished line.\n"
+	      "When the last --expect is met, the VM is stopped and the status is 0. A guest\n"
+	      "that ends before has failed: status 84. vmlet(1) tells more, and of --script.\n",
 	      out);
 }
 

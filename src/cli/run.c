@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/contract.h"
 #include "cli/disk_option.h"
 #include "cli/escape.h"
 #include "cli/exec.h"
@@ -19,6 +21,7 @@ struct session {
 	const struct options *options;
 	struct vmlet *vm;
 	struct log_sink log;
+	struct contract contract;
 	struct escape escape;
 	bool interactive;  /* the guest's terminal is the one that we are in the foreground of */
 	struct exec *exec; /* NULL: it is no command that is run */
@@ -54,6 +57,13 @@ static void act_on_key(void *ctx, enum escape_action action)
 		help_keys(show_line, NULL);
 		break;
 	}
+}
+
+static void follow_window(void *ctx)
+{
+	struct session *session = ctx;
+
+	exec_follow_window(session->exec, session->vm);
 }
 
 /* -1 when `fd` is not open for that direction; main opened the closed ones the wrong way round. */
@@ -178,13 +188,15 @@ static void fill_config(struct session *session, struct vmlet_config *config)
 	config->log_ctx = &session->log;
 }
 
-static int fail(const struct vmlet_error *error)
+static int fail(struct outcome *outcome, const struct vmlet_error *error)
 {
+	outcome_of_error(outcome, error);
 	report("%s", error->text);
-	return exit_status_of_error(error);
+	return -EIO;
 }
 
-static int start(struct session *session)
+/* 0, or negative with the outcome told and filled, as are those below. */
+static int start(struct session *session, struct outcome *outcome)
 {
 	struct vmlet_error error = {0};
 	struct vmlet_config config;
@@ -192,31 +204,32 @@ static int start(struct session *session)
 
 	fill_config(session, &config);
 	fill_disks(session->options, &disks, &config);
+	contract_fill(&session->contract, &config);
 	session->vm = vmlet_new(&config, &error);
 	if (!session->vm)
-		return fail(&error);
+		return fail(outcome, &error);
+	contract_set_vm(&session->contract, session->vm);
+	if (session->exec && session->exec->window_fd >= 0)
+		contract_serve_also(&session->contract, session->exec->window_fd, follow_window, session);
 	terminal_catch_signals(stop_by_signal, session->vm);
 	if (session->options->serial == VMLET_SERIAL_PTY)
 		report("serial port is %s", vmlet_serial_path(session->vm));
 	if (vmlet_start(session->vm, &error) < 0)
-		return fail(&error);
+		return fail(outcome, &error);
 	return 0;
 }
 
 /* The guest had no chance to end its line when it was ended from outside. */
-static void report_end(const struct session *session, const struct vmlet_result *result)
+static void report_end(const struct session *session, const struct outcome *outcome)
 {
-	char sentence[sizeof(result->text)];
-
-	if (session->interactive && result->end == VMLET_END_STOPPED)
+	if (session->interactive && (outcome->end == VMLET_END_STOPPED || outcome->end == VMLET_END_TIMEOUT))
 		report_plain("");
-	if (exit_status_sentence(result, sentence, sizeof(sentence)))
-		report("%s", sentence);
+	if (outcome->text[0] != '\0')
+		report("%s", outcome->text);
 }
 
-static int serve(struct session *session)
+static void serve(struct session *session, struct outcome *outcome)
 {
-	struct vmlet_result result = {0};
 	int r;
 
 	if (session->interactive) {
@@ -224,37 +237,51 @@ static int serve(struct session *session)
 		if (r < 0)
 			report("the terminal cannot be made raw: %s", strerror(-r));
 	}
-	r = session->exec ? exec_serve(session->exec, session->vm, &result) : vmlet_run(session->vm, &result);
+	r = contract_serve(&session->contract, outcome);
 	terminal_leave_raw();
 	if (r < 0) {
-		report("the VM cannot be served: %s", strerror(-r));
-		return VMLET_EXIT_HOST;
+		char text[128];
+
+		snprintf(text, sizeof(text), "the VM cannot be served: %s", strerror(-r));
+		outcome_of_failure(outcome, VMLET_EXIT_HOST, text);
 	}
 	if (session->exec)
-		return exec_end(session->exec, &result);
-	report_end(session, &result);
-	return exit_status_of_result(&result);
+		exec_conclude(session->exec, outcome);
+	report_end(session, outcome);
+	if (session->exec)
+		exec_show_console(session->exec, outcome);
 }
 
-static int run_session(struct session *session)
+static int open_files(struct session *session, struct outcome *outcome)
 {
-	int status = start(session);
+	struct cli_error error;
+	int r = contract_open(&session->contract, &session->options->contract, &error);
 
-	if (status == 0)
-		status = serve(session);
+	if (r == 0)
+		r = log_sink_open(&session->log, session->options->log_path, &error);
+	if (r == 0)
+		return 0;
+	outcome_of_failure(outcome, r == -ENOMEM ? VMLET_EXIT_HOST : VMLET_EXIT_CONFIG, error.text);
+	report("%s", error.text);
+	return r;
+}
+
+static void free_vm(struct session *session)
+{
 	terminal_forget_stop();
+	contract_set_vm(&session->contract, NULL);
 	vmlet_free(session->vm);
-	return status;
 }
 
-/* 0, or the exit status; what failed is reported. */
-static int prepare_exec(struct session *session)
+static int prepare_exec(struct session *session, struct outcome *outcome)
 {
-	int status;
-
-	session->exec = exec_new(session->options, terminal_is_ours(STDIN_FILENO), &status);
-	if (!session->exec)
-		return status;
+	if (session->options->command != COMMAND_EXEC)
+		return 0;
+	session->exec = exec_new(session->options, terminal_is_ours(STDIN_FILENO), outcome);
+	if (!session->exec) {
+		report("%s", outcome->text);
+		return -EIO;
+	}
 	session->options = &session->exec->options;
 	session->interactive = session->exec->terminal.stdio;
 	return 0;
@@ -262,19 +289,16 @@ static int prepare_exec(struct session *session)
 
 int run(const struct options *options)
 {
-	struct session session = {.options = options};
-	struct cli_error error;
-	int status = 0;
+	struct session session = {.options = options, .log = {.fd = STDERR_FILENO}};
+	struct outcome outcome;
+	int status;
 
-	if (log_sink_open(&session.log, options->log_path, &error) < 0) {
-		report("%s", error.text);
-		return VMLET_EXIT_CONFIG;
-	}
-	if (options->command == COMMAND_EXEC)
-		status = prepare_exec(&session);
-	if (status == 0)
-		status = run_session(&session);
+	if (open_files(&session, &outcome) == 0 && prepare_exec(&session, &outcome) == 0 &&
+	    start(&session, &outcome) == 0)
+		serve(&session, &outcome);
+	free_vm(&session);
 	exec_free(session.exec);
+	status = contract_close(&session.contract, &outcome);
 	log_sink_close(&session.log);
 	return status;
 }

@@ -4,7 +4,9 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <sys/time.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/exit_status.h"
@@ -13,8 +15,8 @@ enum { SIGNAL_STACK_SIZE_BYTES = 64 << 10 };
 
 /*
  * What the signal handlers need. `fd`, `saved` and `raw` are written before `wanted` is set and do not change
- * while it is; `stop` and `ctx` likewise while `stop` is set. The rest is atomic and lock-free, as a handler may
- * run on any thread.
+ * while it is; `stop` and `ctx` likewise while `stop` is set, and `expired` and its. The rest is atomic and lock-free,
+ * as a handler may run on any thread.
  */
 static struct {
 	int fd;
@@ -24,6 +26,8 @@ static struct {
 	atomic_bool is_raw; /* not while stopped or in the background */
 	_Atomic(void (*)(void *ctx, int signo)) stop;
 	void *ctx;
+	_Atomic(void (*)(void *ctx)) expired;
+	void *expired_ctx;
 	atomic_bool stopping;                             /* `stop` has been called */
 	_Alignas(64) char stack[SIGNAL_STACK_SIZE_BYTES]; /* a stack overflow must not keep the terminal raw */
 } terminal;
@@ -185,4 +189,55 @@ void terminal_leave_raw(void)
 {
 	atomic_store(&terminal.wanted, false);
 	put_back();
+}
+
+static void on_deadline(int signo)
+{
+	void (*expired)(void *ctx) = atomic_load(&terminal.expired);
+
+	(void)signo;
+	put_back();
+	if (expired)
+		expired(terminal.expired_ctx);
+	_exit(VMLET_EXIT_TIMEOUT);
+}
+
+/* A blocked or ignored SIGALRM may have been inherited; this one is needed. */
+static void handle_deadline(void)
+{
+	struct sigaction action = {.sa_handler = on_deadline, .sa_flags = SA_ONSTACK};
+	sigset_t set;
+
+	sigfillset(&action.sa_mask);
+	sigaction(SIGALRM, &action, NULL);
+	sigemptyset(&set);
+	sigaddset(&set, SIGALRM);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static struct itimerval timer_until(uint64_t deadline_ns)
+{
+	struct timespec now;
+	uint64_t now_ns, us = 1; /* 0 would be never */
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	if (deadline_ns > now_ns)
+		us += (deadline_ns - now_ns) / 1000;
+	return (struct itimerval){.it_value = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)}};
+}
+
+void terminal_set_deadline(uint64_t deadline_ns, void (*expired)(void *ctx), void *ctx)
+{
+	struct itimerval timer = {0};
+
+	setitimer(ITIMER_REAL, &timer, NULL);
+	if (deadline_ns == 0)
+		return;
+	atomic_store(&terminal.expired, NULL);
+	terminal.expired_ctx = ctx;
+	atomic_store(&terminal.expired, expired);
+	handle_deadline();
+	timer = timer_until(deadline_ns);
+	setitimer(ITIMER_REAL, &timer, NULL);
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* True when `fd` is a terminal and this process is in its foreground process group. */
 bool terminal_is_ours(int fd);
@@ -29,3 +30,10 @@ void terminal_leave_raw(void);
 
 /* [any] */
 bool terminal_is_raw(void);
+
+/*
+ * At `deadline_ns` (CLOCK_MONOTONIC; 0: never) put the terminal back, call `expired(ctx)`, which must be
+ * async-signal-safe, and end the process with VMLET_EXIT_TIMEOUT, whatever it is doing: with SIGALRM. The last call
+ * counts. [main thread]
+ */
+void terminal_set_deadline(uint64_t deadline_ns, void (*expired)(void *ctx), void *ctx);

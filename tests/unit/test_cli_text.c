@@ -161,7 +161,7 @@ static void test_every_end(void **state)
 	check_end(VMLET_END_KVM_ERROR, 0, "KVM: why", 83, "KVM: why");
 	check_end(VMLET_END_HOST_ERROR, 0, "host: why", 1, "host: why");
 	check_end(VMLET_END_HOST_ERROR, 0, "", 1, "the host failed under the VM");
-	check_end(VMLET_END_TIMEOUT, 0, "it took long", 124, "it took long");
+	check_end(VMLET_END_TIMEOUT, 0, "it had not ended", 124, "it took longer than --timeout allows");
 	check_end((enum vmlet_end)99, 0, "", 1, "the VM ended without saying how");
 	check_end(VMLET_END_NONE, 0, "", 1, "the VM ended without saying how");
 }
