@@ -204,26 +204,33 @@ static void set(struct outcome *outcome, int status, const char *reason, const c
 	snprintf(outcome->text, sizeof(outcome->text), "%s", text);
 }
 
-/* Without a driver for pvpanic nobody knows of a panic but by the reset that panic=-1 makes of it. */
-static bool shows_panic(const struct exec *exec)
+/* The kernel's own words about its panic; without a driver for pvpanic, they and a reset are all that is known of it.
+ */
+static bool find_panic(const struct exec *exec, char *ret_text, size_t size_bytes)
 {
 	char *console = console_text(exec);
-	bool found = console && strstr(console, "Kernel panic - not syncing");
+	const char *line = console ? strstr(console, "Kernel panic - not syncing") : NULL;
 
+	if (line)
+		snprintf(ret_text, size_bytes, "the guest's kernel panicked: %.*s",
+			 (int)(strcspn(line, "\n") < LINE_MAX_BYTES ? strcspn(line, "\n") : LINE_MAX_BYTES), line);
 	free(console);
-	return found;
+	return line != NULL;
 }
 
 /* What the console was expected to show, a signal and a timeout have their own reasons. */
 void exec_conclude(const struct exec *exec, struct outcome *outcome)
 {
+	bool panicked = strcmp(outcome->reason, "panic") == 0 || strcmp(outcome->reason, "reboot") == 0;
+	char text[sizeof(outcome->text)];
+
 	if (strcmp(outcome->reason, "debug-exit") == 0)
 		set(outcome, outcome->status, "exit", "");
 	else if (strcmp(outcome->reason, "poweroff") == 0)
 		set(outcome, VMLET_EXIT_NO_STATUS, "no-status",
 		    "the guest powered off before the command had a status");
-	else if (strcmp(outcome->reason, "reboot") == 0 && shows_panic(exec))
-		set(outcome, VMLET_EXIT_PANIC, "panic", "the guest's kernel panicked");
+	else if (panicked && find_panic(exec, text, sizeof(text)))
+		set(outcome, VMLET_EXIT_PANIC, "panic", text);
 }
 
 void exec_show_console(const struct exec *exec, const struct outcome *outcome)

@@ -243,7 +243,7 @@ static bool find_by_cache(struct search *search, const char *name, char ret_path
 
 	if (!found || *found != '/' || strlen(found) >= PATH_MAX || !is_file(found))
 		return false;
-	strcpy(ret_path, found);
+	memcpy(ret_path, found, strlen(found) + 1);
 	search->cache_is_needed |= !is_below_default(found);
 	return true;
 }

@@ -97,11 +97,11 @@ ENDS = """
 status 79 initrd -- poweroff -f
 has err 'powered off before the command had a status'
 status 81 initrd -- sh -c 'echo c >/proc/sysrq-trigger'
-has err "the guest's kernel panicked"; has err 'sysrq'
+has err "the guest's kernel panicked: Kernel panic - not syncing: sysrq"
 status 81 exec_ -p rdinit=/nonexistent -- ./busybox true
 has err 'Unable to mount root fs'
 status 124 initrd --timeout 20 -- sleep 1000
-has err 'had not ended'
+has err 'longer than --timeout'
 status 0 initrd --status-file s.json -- true
 has s.json '"reason": "exit"'
 """
