@@ -135,8 +135,9 @@ static int check_limits(void)
 	outw(DATA, 0x4141);
 	outl(ROOM, 0);
 	outl(STATUS, 0);
-	check(inl(SELECT) == 0xffffffff && inb(ROOM) == 0xff, 5, "each register has its size");
+	check(inl(SELECT) == 0xffffffff && inl(ROOM + 1) == 0xffffffff, 5, "each register has its size");
 	check(inl(ROOM) == 0x10000, 6, "room for 64 KiB");
+	check(inb(ROOM) == 0 && inb(ROOM + 1) == 0 && inb(ROOM + 2) == 1 && inb(ROOM + 3) == 0, 7, "and in pieces");
 	outl(DATA, 0x64636261);
 	outb(DATA, 'e');
 	return 0;

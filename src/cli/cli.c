@@ -68,6 +68,7 @@ static int execute(const struct options *options)
 	case COMMAND_TEST:
 		return test_command(options->test_arg_count, options->test_args, "/proc/self/exe");
 	case COMMAND_RUN:
+	case COMMAND_EXEC:
 	default:
 		return run(options);
 	}

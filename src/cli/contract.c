@@ -101,6 +101,8 @@ static void watch(void *ctx, const uint8_t *data, size_t size_bytes)
 {
 	struct contract *contract = ctx;
 
+	if (contract->also_tap)
+		contract->also_tap(contract->also_tap_ctx, data, size_bytes);
 	log_console(contract, data, size_bytes);
 	if (!contract->expect)
 		return;
@@ -246,7 +248,7 @@ int contract_open(struct contract *contract, const struct contract_options *opti
 
 	*contract = (struct contract){
 		.options = options, .started_ns = now(), .console_log = -1, .events = {.fd = -1}, .status = {.fd = -1}};
-	contract->status.dir_fd = -1;
+	contract->status.dir_fd = contract->also_fd = -1;
 	set_deadline(contract, 0);
 	events = event_stream_open(&contract->events, options->events_target, &events_error);
 	r = status_file_open(&contract->status, options->status_path, error);
@@ -264,6 +266,8 @@ void contract_fill(struct contract *contract, struct vmlet_config *config)
 	uint64_t timeout_ns = contract->options->timeout_ns, elapsed_ns = now() - contract->started_ns;
 
 	if (contract->expect || contract->console_log >= 0) {
+		contract->also_tap = config->serial.output_tap;
+		contract->also_tap_ctx = config->serial.output_tap_ctx;
 		config->serial.output_tap = watch;
 		config->serial.output_tap_ctx = contract;
 	}
@@ -285,39 +289,67 @@ void contract_set_vm(struct contract *contract, struct vmlet *vm)
 static void tick(struct contract *contract, uint64_t now_ns)
 {
 	type_more(contract);
+	if (!contract->expect)
+		return;
 	if (expect_deadline(contract->expect) > now_ns)
 		return;
 	expect_tick(contract->expect, now_ns);
 	stop_on_verdict(contract);
 }
 
-/* Until the VM has something to do, or we have. */
-static void wait_for_work(struct contract *contract)
+static uint64_t next_deadline_ns(const struct contract *contract, uint64_t now_ns)
 {
-	struct pollfd vm = {.fd = vmlet_get_fd(contract->vm), .events = POLLIN};
-	uint64_t now_ns = now(), deadline_ns = expect_deadline(contract->expect), left_ns;
-	struct timespec left;
+	uint64_t deadline_ns = contract->expect ? expect_deadline(contract->expect) : UINT64_MAX;
 
 	if (contract->typed_bytes > 0 && deadline_ns > now_ns + TYPE_AGAIN_NS)
 		deadline_ns = now_ns + TYPE_AGAIN_NS;
+	return deadline_ns;
+}
+
+/* Until the VM has something to do, or we have. */
+static void wait_for_work(struct contract *contract)
+{
+	struct pollfd fds[] = {
+		{.fd = vmlet_get_fd(contract->vm), .events = POLLIN},
+		{.fd = contract->also_fd, .events = POLLIN},
+	};
+	uint64_t now_ns = now(), deadline_ns = next_deadline_ns(contract, now_ns), left_ns;
+	struct timespec left;
+
 	left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
 	left.tv_sec = (time_t)(left_ns / 1000000000);
 	left.tv_nsec = (long)(left_ns % 1000000000);
-	ppoll(&vm, 1, deadline_ns == UINT64_MAX ? NULL : &left, NULL);
+	if (ppoll(fds, 2, deadline_ns == UINT64_MAX ? NULL : &left, NULL) > 0 && fds[1].revents != 0)
+		contract->also(contract->also_ctx);
+}
+
+static void look_at_console(struct contract *contract)
+{
+	if (!contract->expect)
+		return;
+	expect_tick(contract->expect, now());
+	stop_on_verdict(contract);
 }
 
 static int serve_and_watch(struct contract *contract)
 {
 	int r;
 
-	expect_tick(contract->expect, now());
-	stop_on_verdict(contract);
+	look_at_console(contract);
 	while ((r = vmlet_dispatch(contract->vm)) == 0) {
 		tick(contract, now());
 		wait_for_work(contract);
 	}
-	expect_end(contract->expect, now());
+	if (contract->expect)
+		expect_end(contract->expect, now());
 	return r < 0 ? r : 0;
+}
+
+void contract_serve_also(struct contract *contract, int fd, void (*act)(void *ctx), void *ctx)
+{
+	contract->also_fd = fd;
+	contract->also = act;
+	contract->also_ctx = ctx;
 }
 
 int contract_serve(struct contract *contract, struct outcome *ret_outcome)
@@ -326,7 +358,7 @@ int contract_serve(struct contract *contract, struct outcome *ret_outcome)
 	int r;
 
 	set_deadline(contract, GRACE_NS);
-	r = contract->expect ? serve_and_watch(contract) : vmlet_run(contract->vm, &result);
+	r = contract->expect || contract->also_fd >= 0 ? serve_and_watch(contract) : vmlet_run(contract->vm, &result);
 	if (r < 0)
 		return r;
 	vmlet_get_result(contract->vm, &result);

@@ -31,6 +31,11 @@ struct contract {
 	int console_log;        /* -1: none, or it failed */
 	int console_log_failed; /* -errno */
 	struct vmlet_stats stats;
+	void (*also_tap)(void *ctx, const uint8_t *data, size_t size_bytes); /* who watches too, or NULL */
+	void *also_tap_ctx;
+	int also_fd; /* -1: none */
+	void (*also)(void *ctx);
+	void *also_ctx;
 	bool ran;    /* `stats` are a VM's */
 	char *typed; /* allocated; sent, and not yet taken by the guest */
 	size_t typed_bytes;
@@ -43,11 +48,14 @@ struct contract {
  */
 int contract_open(struct contract *contract, const struct contract_options *options, struct cli_error *error);
 
-/* The library's side of it. `config` has its serial port already. */
+/* The library's side of it. `config` has its serial port already; a tap that it has goes on seeing all output. */
 void contract_fill(struct contract *contract, struct vmlet_config *config);
 
 /* From here on the VM is watched and typed to; NULL before it is freed. */
 void contract_set_vm(struct contract *contract, struct vmlet *vm);
+
+/* Call `act` whenever `fd` can be read, while the VM is served; borrowed. */
+void contract_serve_also(struct contract *contract, int fd, void (*act)(void *ctx), void *ctx);
 
 /* vmlet_run, with answers. 0 with both filled, or -errno. */
 int contract_serve(struct contract *contract, struct outcome *ret_outcome);

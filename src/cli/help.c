@@ -17,18 +17,20 @@ static void print_overview(FILE *out)
 	      "\n"
 	      "  vmlet run -k vmlinuz -i initrd.img -p console=ttyS0\n"
 	      "  vmlet run -k vmlinux -m 2G -c 4 -- console=ttyS0 panic=-1\n"
-	      "  vmlet run -k bzImage -i rootfs.cpio --serial file=boot.log </dev/null\n"
+	      "  vmlet exec -k vmlinux -- /bin/true\n"
 	      "\n"
 	      "The guest's serial port is your terminal; Ctrl-A x leaves, Ctrl-A ? shows more.\n"
 	      "\n"
 	      "Commands:\n"
 	      "  vmlet run [options] [-- kernel command line]    start a VM and wait for it\n"
+	      "  vmlet exec [options] -- COMMAND [ARG...]        run a command in a VM\n"
 	      "  vmlet test [options] FILE...                    run the boot tests of files\n"
 	      "  vmlet version                                   print the version\n"
 	      "  vmlet help [topic]                              print this, or about a topic\n"
 	      "\n"
 	      "Topics:\n"
 	      "  run            every option of vmlet run\n"
+	      "  exec           every option of vmlet exec\n"
 	      "  ci             vmlet run in tests: timeout, expectations, reports\n"
 	      "  test           vmlet test: many boot tests, in parallel, with reports\n"
 	      "  disk           what --disk takes\n"
@@ -69,6 +71,26 @@ static void print_run(FILE *out)
 	fputs("\n"
 	      "--kernel is required. Of an option given twice the last counts, except that\n"
 	      "--initrd, --disk, --cmdline and --cpu-features add up. Tests: vmlet help ci\n",
+	      out);
+}
+
+static void print_exec(FILE *out)
+{
+	fputs("  vmlet exec -k vmlinux -- /bin/true\n"
+	      "  vmlet exec -k vmlinuz -i rootfs.cpio -e LANG=C -- sh -c 'make test' <in >out\n"
+	      "\n"
+	      "vmlet exec [options] [--] COMMAND [ARG...] boots a kernel, runs the command as\n"
+	      "root with vmlet's standard streams, and ends with its status (128+N: signal N;\n"
+	      "126: it cannot be executed, 127: there is none). With --initrd it is a command\n"
+	      "of the initrd's; without one this host's, taken along with its libraries.\n"
+	      "\n",
+	      out);
+	print_options(out, "exec");
+	fputs("\n"
+	      "The options of vmlet run (vmlet help run, vmlet help ci) are exec's too, but\n"
+	      "--serial is null, and its stdio standard error. When the command has no status\n"
+	      "the console's last lines are shown, and the status is 79, or as of vmlet run.\n"
+	      "On a terminal the command has one too; Ctrl-A x leaves.\n",
 	      out);
 }
 
@@ -161,8 +183,13 @@ static const struct {
 	const char *name;
 	void (*print)(FILE *out);
 } topics[] = {
-	{"run", print_run},         {"ci", print_ci},     {"test", test_options_print_help},
-	{"disk", print_disk},       {"keys", print_keys}, {"exit-status", print_exit_status},
+	{"run", print_run},
+	{"exec", print_exec},
+	{"ci", print_ci},
+	{"test", test_options_print_help},
+	{"disk", print_disk},
+	{"keys", print_keys},
+	{"exit-status", print_exit_status},
 	{"kernels", print_kernels},
 };
 
@@ -180,7 +207,8 @@ static int fail_unknown_topic(const char *topic, struct cli_error *error)
 			 suggest.best);
 	else
 		snprintf(error->text, sizeof(error->text),
-			 "no help about '%.80s'; there are run, ci, test, disk, keys, exit-status and kernels", topic);
+			 "no help about '%.80s'; there are run, exec, ci, test, disk, keys, exit-status and kernels",
+			 topic);
 	return -EINVAL;
 }
 

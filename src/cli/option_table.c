@@ -252,11 +252,26 @@ static int apply_events(struct options *options, const char *value)
 	return apply_path(&options->contract.events_target, value);
 }
 
+static int apply_module(struct options *options, const char *value)
+{
+	return apply_to_strings(&options->exec.modules, value);
+}
+
+static int apply_variable(struct options *options, const char *value)
+{
+	return *value == '=' ? -EINVAL : apply_to_strings(&options->exec.variables, value);
+}
+
+static int apply_directory(struct options *options, const char *value)
+{
+	return *value == '/' ? apply_path(&options->exec.directory, value) : -EINVAL;
+}
+
 static int apply_help(struct options *options, const char *value)
 {
 	(void)value;
+	options->help_topic = options->command == COMMAND_EXEC ? "exec" : "run";
 	options->command = COMMAND_HELP;
-	options->help_topic = "run";
 	return 0;
 }
 
@@ -298,6 +313,10 @@ const struct option_spec options_table[] = {
 	 "ci"},
 	{"events", 0, "WHERE", "FILE or fd:N: what happens, as lines of JSON", "a file, or fd: and a descriptor",
 	 apply_events, "ci"},
+	{"module", 0, "FILE", "a module to load first; several, in order", "a file", apply_module, "exec"},
+	{"env", 'e', "NAME[=VALUE]", "a variable for the command; without VALUE, the host's", "NAME=VALUE, or NAME",
+	 apply_variable, "exec"},
+	{"cwd", 0, "DIR", "the guest's directory to run in; default /", "an absolute path", apply_directory, "exec"},
 	{"help", 'h', NULL, "show this", NULL, apply_help, NULL},
 	{NULL, 0, NULL, NULL, NULL, NULL, NULL},
 };

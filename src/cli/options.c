@@ -34,25 +34,36 @@ static int fail(struct parser *parser, int code, const char *fmt, ...)
 	return code;
 }
 
-static const struct option_spec *find_long(const char *name, size_t length)
+/* `run` does not have what is about a command only. */
+static bool is_for(const struct parser *parser, const struct option_spec *spec)
+{
+	return parser->options->command == COMMAND_EXEC || !spec->topic || strcmp(spec->topic, "exec") != 0;
+}
+
+static const struct option_spec *find_long(const struct parser *parser, const char *name, size_t length)
 {
 	for (const struct option_spec *spec = options_table; spec->name; spec++)
-		if (strlen(spec->name) == length && memcmp(spec->name, name, length) == 0)
+		if (is_for(parser, spec) && strlen(spec->name) == length && memcmp(spec->name, name, length) == 0)
 			return spec;
 	return NULL;
 }
 
-static const struct option_spec *find_short(char letter)
+static const struct option_spec *find_short(const struct parser *parser, char letter)
 {
 	for (const struct option_spec *spec = options_table; spec->name; spec++)
-		if (spec->letter != 0 && spec->letter == letter)
+		if (is_for(parser, spec) && spec->letter != 0 && spec->letter == letter)
 			return spec;
 	return NULL;
 }
 
-static bool is_long_option(const char *arg)
+static bool is_long_option(const struct parser *parser, const char *arg)
 {
-	return strncmp(arg, "--", 2) == 0 && find_long(arg + 2, strcspn(arg + 2, "="));
+	return strncmp(arg, "--", 2) == 0 && find_long(parser, arg + 2, strcspn(arg + 2, "="));
+}
+
+static const char *command_name(const struct parser *parser)
+{
+	return parser->options->command == COMMAND_EXEC ? "exec" : "run";
 }
 
 static int fail_unknown_long(struct parser *parser, const char *name, size_t length)
@@ -61,12 +72,13 @@ static int fail_unknown_long(struct parser *parser, const char *name, size_t len
 
 	suggest_init(&suggest, name, length);
 	for (const struct option_spec *spec = options_table; spec->name; spec++)
-		suggest_consider(&suggest, spec->name);
+		if (is_for(parser, spec))
+			suggest_consider(&suggest, spec->name);
 	if (suggest.best)
 		return fail(parser, -EINVAL, "unknown option '--%.*s'; did you mean --%s?",
 			    (int)(length < 80 ? length : 80), name, suggest.best);
-	return fail(parser, -EINVAL, "unknown option '--%.*s'; 'vmlet help run' lists the options",
-		    (int)(length < 80 ? length : 80), name);
+	return fail(parser, -EINVAL, "unknown option '--%.*s'; 'vmlet help %s' lists the options",
+		    (int)(length < 80 ? length : 80), name, command_name(parser));
 }
 
 static int apply(struct parser *parser, const struct option_spec *spec, const char *value)
@@ -95,7 +107,7 @@ static int apply_with_value(struct parser *parser, const struct option_spec *spe
 			return fail(parser, -EINVAL, "--%s needs a value: %s", spec->name, spec->accepts);
 		value = parser->argv[parser->at];
 		/* A value that is an option was most likely forgotten; --name=value takes it all the same. */
-		if (is_long_option(value))
+		if (is_long_option(parser, value))
 			return fail(parser, -EINVAL, "--%s needs a value, not the option '" TYPED "': %s", spec->name,
 				    value, spec->accepts);
 		parser->at++;
@@ -107,7 +119,7 @@ static int parse_long(struct parser *parser, const char *arg)
 {
 	const char *name = arg + 2;
 	size_t length = strcspn(name, "=");
-	const struct option_spec *spec = find_long(name, length);
+	const struct option_spec *spec = find_long(parser, name, length);
 
 	if (!spec)
 		return fail_unknown_long(parser, name, length);
@@ -116,13 +128,14 @@ static int parse_long(struct parser *parser, const char *arg)
 
 static int parse_short(struct parser *parser, const char *arg)
 {
-	const struct option_spec *spec = find_short(arg[1]);
+	const struct option_spec *spec = find_short(parser, arg[1]);
 
 	/* A long option with one dash deserves to hear about the other. */
-	if (find_long(arg + 1, strcspn(arg + 1, "=")))
+	if (find_long(parser, arg + 1, strcspn(arg + 1, "=")))
 		return fail(parser, -EINVAL, "unknown option '" TYPED "'; did you mean -" TYPED "?", arg, arg);
 	if (!spec)
-		return fail(parser, -EINVAL, "unknown option '" TYPED "'; 'vmlet help run' lists the options", arg);
+		return fail(parser, -EINVAL, "unknown option '" TYPED "'; 'vmlet help %s' lists the options", arg,
+			    command_name(parser));
 	return apply_with_value(parser, spec, arg[2] != '\0' ? arg + 2 : NULL);
 }
 
@@ -135,35 +148,76 @@ static int parse_kernel_words(struct parser *parser)
 	return 0;
 }
 
-static int parse_run_argument(struct parser *parser)
+static int parse_option(struct parser *parser)
 {
 	const char *arg = parser->argv[parser->at++];
 
-	if (strcmp(arg, "--") == 0)
-		return parse_kernel_words(parser);
-	if (strncmp(arg, "--", 2) == 0)
-		return parse_long(parser, arg);
-	if (arg[0] == '-' && arg[1] != '\0')
-		return parse_short(parser, arg);
-	return fail(parser, -EINVAL,
-		    "unexpected argument '" TYPED "'; a kernel is given with --kernel, words for its command line "
-		    "after '--'",
-		    arg);
+	return strncmp(arg, "--", 2) == 0 ? parse_long(parser, arg) : parse_short(parser, arg);
+}
+
+static bool is_option(const char *arg)
+{
+	return arg[0] == '-' && arg[1] != '\0' && strcmp(arg, "--") != 0;
+}
+
+static int parse_options(struct parser *parser)
+{
+	while (parser->at < parser->argc && is_option(parser->argv[parser->at])) {
+		int r = parse_option(parser);
+
+		if (r < 0 || parser->options->command == COMMAND_HELP)
+			return r;
+	}
+	return 0;
+}
+
+static int finish_run(struct parser *parser)
+{
+	struct options *options = parser->options;
+
+	if (!options->kernel)
+		return fail(parser, -EINVAL, "%s needs a kernel: give --kernel FILE", command_name(parser));
+	return disk_options_parse(options->disk_values, options->disk_count, &options->disks, parser->error);
 }
 
 static int parse_run(struct parser *parser)
 {
-	struct options *options = parser->options;
+	int r = parse_options(parser);
 
-	while (parser->at < parser->argc) {
-		int r = parse_run_argument(parser);
+	if (r < 0 || parser->options->command == COMMAND_HELP)
+		return r;
+	if (parser->at < parser->argc) {
+		const char *arg = parser->argv[parser->at++];
 
-		if (r < 0 || options->command == COMMAND_HELP)
-			return r;
+		if (strcmp(arg, "--") != 0)
+			return fail(parser, -EINVAL,
+				    "unexpected argument '" TYPED "'; a kernel is given with --kernel, words for its "
+				    "command line after '--'",
+				    arg);
+		r = parse_kernel_words(parser);
 	}
-	if (!options->kernel)
-		return fail(parser, -EINVAL, "run needs a kernel: give --kernel FILE");
-	return disk_options_parse(options->disk_values, options->disk_count, &options->disks, parser->error);
+	return r < 0 ? r : finish_run(parser);
+}
+
+/* The command is what follows the options, after "--" or at once. */
+static int parse_exec(struct parser *parser)
+{
+	struct options *options = parser->options;
+	int r;
+
+	options->command = COMMAND_EXEC;
+	options->serial = VMLET_SERIAL_NULL;
+	r = parse_options(parser);
+	if (r < 0 || options->command == COMMAND_HELP)
+		return r;
+	if (parser->at < parser->argc && strcmp(parser->argv[parser->at], "--") == 0)
+		parser->at++;
+	if (parser->at == parser->argc || parser->argv[parser->at][0] == '\0')
+		return fail(parser, -EINVAL, "exec needs a command: vmlet exec --kernel FILE -- COMMAND");
+	if (options->on_reboot == VMLET_ON_REBOOT_RESTART)
+		return fail(parser, -EINVAL, "--on-reboot cannot be 'restart' with exec: a command runs once");
+	options->exec.command = parser->argv + parser->at;
+	return finish_run(parser);
 }
 
 static int parse_no_more(struct parser *parser, const char *command)
@@ -201,22 +255,22 @@ static const struct {
 	const char *name;
 	int (*parse)(struct parser *parser);
 } commands[] = {
-	{"test", parse_test},         {"run", parse_run},     {"version", parse_version}, {"help", parse_help},
-	{"--version", parse_version}, {"--help", parse_help}, {"-h", parse_help},
+	{"run", parse_run},   {"exec", parse_exec},         {"test", parse_test},   {"version", parse_version},
+	{"help", parse_help}, {"--version", parse_version}, {"--help", parse_help}, {"-h", parse_help},
 };
 
 static int fail_unknown_command(struct parser *parser, const char *word)
 {
 	struct suggest suggest;
 
-	if (is_long_option(word) || (word[0] == '-' && find_short(word[1])))
+	if (is_long_option(parser, word) || (word[0] == '-' && find_short(parser, word[1])))
 		return fail(parser, -EINVAL, "'" TYPED "' comes after a command: vmlet run " TYPED " ...", word, word);
 	suggest_init(&suggest, word, strlen(word));
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		suggest_consider(&suggest, commands[i].name);
 	if (suggest.best)
 		return fail(parser, -EINVAL, "unknown command '" TYPED "'; did you mean %s?", word, suggest.best);
-	return fail(parser, -EINVAL, "unknown command '" TYPED "'; there are run, test, version and help", word);
+	return fail(parser, -EINVAL, "unknown command '" TYPED "'; there are run, exec, test, version and help", word);
 }
 
 static int parse_command(struct parser *parser)
@@ -259,5 +313,7 @@ void options_free(struct options *options)
 	free(options->contract.expects.items);
 	free(options->contract.fail_ons.items);
 	free(options->contract.sends.items);
+	free(options->exec.modules.items);
+	free(options->exec.variables.items);
 	*options = (struct options){0};
 }

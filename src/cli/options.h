@@ -13,6 +13,7 @@
 
 enum command {
 	COMMAND_RUN,
+	COMMAND_EXEC,
 	COMMAND_TEST,
 	COMMAND_VERSION,
 	COMMAND_HELP,
@@ -38,6 +39,14 @@ struct contract_options {
 	const char *console_log_path; /* what the console prints, beside where the serial port goes */
 	const char *status_path;      /* docs/status-file.md */
 	const char *events_target;    /* a path, or "fd:N" */
+};
+
+/* The command that `vmlet exec` runs in the guest. */
+struct exec_options {
+	const char *const *command;   /* the rest of argv, ended by NULL */
+	struct string_list modules;   /* files, in the order of loading */
+	struct string_list variables; /* NAME=VALUE, or NAME for the host's value */
+	const char *directory;        /* NULL: "/" */
 };
 
 /* Strings are borrowed from argv unless they are said to be allocated. */
@@ -68,6 +77,7 @@ struct options {
 	enum vmlet_log_level log_level;
 	const char *log_path; /* NULL: standard error */
 	struct contract_options contract;
+	struct exec_options exec;
 };
 
 /* One sentence for the user, without "vmlet: " and newline. */
@@ -75,7 +85,7 @@ struct cli_error {
 	char text[512];
 };
 
-/* What `run` understands; help is made from it too. */
+/* What `run` and `exec` understand; help is made from it too. */
 struct option_spec {
 	const char *name;    /* after "--" */
 	char letter;         /* after "-"; 0: none */
@@ -83,15 +93,15 @@ struct option_spec {
 	const char *help;    /* one line; NULL: another name of the option before, not listed */
 	const char *accepts; /* which values there are, for the sentence that refuses one */
 	int (*apply)(struct options *options, const char *value); /* 0, -EINVAL, -ENOMEM */
-	const char *topic;                                        /* the topic of help that lists it; NULL: "run" */
+	const char *topic; /* the topic of help that lists it; NULL: "run"; only "exec" has those of "exec" */
 };
 
 /* Ends with a NULL name. */
 extern const struct option_spec options_table[];
 
 /*
- * Fill `options` from argv[1]...; argv[0] is not looked at. 0: options_free it when done. -EINVAL with the sentence
- * in `error`, or -ENOMEM likewise: nothing needs freeing.
+ * Fill `options` from argv[1]..., which ends with NULL; argv[0] is not looked at. 0: options_free it when done. -EINVAL
+ * with the sentence in `error`, or -ENOMEM likewise: nothing needs freeing.
  */
 int options_parse(struct options *options, int argc, const char *const *argv, struct cli_error *error);
 void options_free(struct options *options);

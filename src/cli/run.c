@@ -10,6 +10,7 @@
 #include "cli/contract.h"
 #include "cli/disk_option.h"
 #include "cli/escape.h"
+#include "cli/exec.h"
 #include "cli/exit_status.h"
 #include "cli/help.h"
 #include "cli/log_sink.h"
@@ -22,7 +23,8 @@ struct session {
 	struct log_sink log;
 	struct contract contract;
 	struct escape escape;
-	bool interactive; /* the guest's serial port is the terminal that we are in the foreground of */
+	bool interactive;  /* the guest's terminal is the one that we are in the foreground of */
+	struct exec *exec; /* NULL: it is no command that is run */
 };
 
 static void stop_by_signal(void *ctx, int signo)
@@ -55,6 +57,13 @@ static void act_on_key(void *ctx, enum escape_action action)
 		help_keys(show_line, NULL);
 		break;
 	}
+}
+
+static void follow_window(void *ctx)
+{
+	struct session *session = ctx;
+
+	exec_follow_window(session->exec, session->vm);
 }
 
 /* -1 when `fd` is not open for that direction; main opened the closed ones the wrong way round. */
@@ -105,6 +114,27 @@ static void fill_disk(const struct disk_option *option, struct vmlet_disk *disk)
 	disk->bandwidth_burst_bytes = option->bandwidth_burst_bytes;
 }
 
+/* The console of a command is no place to type at. */
+static void fill_console_of_exec(struct vmlet_serial *serial)
+{
+	serial->in_fd = -1;
+	serial->out_fd = fd_if_open_for(STDERR_FILENO, O_RDONLY);
+}
+
+static void fill_streams(struct session *session, struct vmlet_streams *streams)
+{
+	streams->in_fd = fd_if_open_for(STDIN_FILENO, O_WRONLY);
+	streams->out_fd = fd_if_open_for(STDOUT_FILENO, O_RDONLY);
+	streams->err_fd = fd_if_open_for(STDERR_FILENO, O_RDONLY);
+	if (session->interactive) {
+		session->escape = (struct escape){.act = act_on_key, .ctx = session};
+		streams->input_filter = escape_filter;
+		streams->input_filter_ctx = &session->escape;
+	} else if (isatty(STDIN_FILENO) && !terminal_is_ours(STDIN_FILENO)) {
+		streams->in_fd = -1;
+	}
+}
+
 /* vmlet_new copies what it is given, so this need not live longer. */
 struct disk_list {
 	struct vmlet_disk disks[DISKS_MAX];
@@ -141,8 +171,14 @@ static void fill_config(struct session *session, struct vmlet_config *config)
 	config->on_reboot = options->on_reboot;
 	config->serial.kind = options->serial;
 	config->serial.path = options->serial_path;
-	if (options->serial == VMLET_SERIAL_FD)
+	if (options->serial == VMLET_SERIAL_FD && session->exec)
+		fill_console_of_exec(&config->serial);
+	else if (options->serial == VMLET_SERIAL_FD)
 		fill_stdio(session, &config->serial);
+	if (session->exec) {
+		fill_streams(session, &config->streams);
+		exec_fill_config(session->exec, config);
+	}
 	config->debugcon.kind = options->debugcon;
 	config->debugcon.path = options->debugcon_path;
 	if (options->debugcon == VMLET_SERIAL_FD)
@@ -173,6 +209,8 @@ static int start(struct session *session, struct outcome *outcome)
 	if (!session->vm)
 		return fail(outcome, &error);
 	contract_set_vm(&session->contract, session->vm);
+	if (session->exec && session->exec->window_fd >= 0)
+		contract_serve_also(&session->contract, session->exec->window_fd, follow_window, session);
 	terminal_catch_signals(stop_by_signal, session->vm);
 	if (session->options->serial == VMLET_SERIAL_PTY)
 		report("serial port is %s", vmlet_serial_path(session->vm));
@@ -207,7 +245,11 @@ static void serve(struct session *session, struct outcome *outcome)
 		snprintf(text, sizeof(text), "the VM cannot be served: %s", strerror(-r));
 		outcome_of_failure(outcome, VMLET_EXIT_HOST, text);
 	}
+	if (session->exec)
+		exec_conclude(session->exec, outcome);
 	report_end(session, outcome);
+	if (session->exec)
+		exec_show_console(session->exec, outcome);
 }
 
 static int open_files(struct session *session, struct outcome *outcome)
@@ -231,6 +273,20 @@ static void free_vm(struct session *session)
 	vmlet_free(session->vm);
 }
 
+static int prepare_exec(struct session *session, struct outcome *outcome)
+{
+	if (session->options->command != COMMAND_EXEC)
+		return 0;
+	session->exec = exec_new(session->options, terminal_is_ours(STDIN_FILENO), outcome);
+	if (!session->exec) {
+		report("%s", outcome->text);
+		return -EIO;
+	}
+	session->options = &session->exec->options;
+	session->interactive = session->exec->terminal.stdio;
+	return 0;
+}
+
 int run(const struct options *options)
 {
 	struct session session = {.options = options, .log = {.fd = STDERR_FILENO}};
@@ -238,9 +294,11 @@ int run(const struct options *options)
 	int status;
 
 	terminal_ignore_write_signals();
-	if (open_files(&session, &outcome) == 0 && start(&session, &outcome) == 0)
+	if (open_files(&session, &outcome) == 0 && prepare_exec(&session, &outcome) == 0 &&
+	    start(&session, &outcome) == 0)
 		serve(&session, &outcome);
 	free_vm(&session);
+	exec_free(session.exec);
 	status = contract_close(&session.contract, &outcome);
 	log_sink_close(&session.log);
 	return status;

@@ -30,6 +30,7 @@ struct stream_port {
 	uint8_t select;
 	uint32_t size;
 	bool size_changed;
+	uint32_t latch; /* the register whose lowest byte was read last, for the bytes above it */
 
 	bool input_refused; /* the back end waits for chr_accept_input */
 	unsigned head, count;
@@ -110,6 +111,8 @@ static void write_data(struct stream_port *p, unsigned wide, uint32_t value)
 
 /* --- registers ----------------------------------------------------------------------------------------- */
 
+enum { LONG_REGISTERS = ROOM, LONG_SIZE = 4 };
+
 static uint64_t read_long(struct stream_port *p, uint64_t offset)
 {
 	switch (offset) {
@@ -127,6 +130,15 @@ static uint64_t read_long(struct stream_port *p, uint64_t offset)
 	}
 }
 
+/* All four bytes are of one moment, though others may change the register meanwhile. */
+static uint64_t read_piece(struct stream_port *p, uint64_t offset)
+{
+	uint64_t byte = offset % LONG_SIZE;
+	if (byte == 0)
+		p->latch = (uint32_t)read_long(p, offset);
+	return p->latch >> (8 * byte) & 0xff;
+}
+
 static uint64_t read_short(struct stream_port *p, uint64_t offset)
 {
 	switch (offset) {
@@ -137,7 +149,7 @@ static uint64_t read_short(struct stream_port *p, uint64_t offset)
 	case STATUS:
 		return read_status(p);
 	default:
-		return UINT64_MAX;
+		return offset >= LONG_REGISTERS ? read_piece(p, offset) : UINT64_MAX;
 	}
 }
 

@@ -260,10 +260,70 @@ static void test_suggestions(void **state)
 	assert_null(s.best);
 }
 
+static void test_exec(void **state)
+{
+	struct cli_error error;
+	struct options options;
+
+	(void)state;
+	assert_int_equal(PARSE(&options, &error, "exec", "-k", "K", "--module", "a.ko", "--module=b.ko", "-eA=1",
+			       "--env", "B", "--cwd", "/tmp", "--timeout", "5", "--", "sh", "-c", "--", "-k"),
+			 0);
+	assert_int_equal(options.command, COMMAND_EXEC);
+	assert_string_equal(options.exec.command[0], "sh");
+	assert_string_equal(options.exec.command[1], "-c");
+	assert_string_equal(options.exec.command[2], "--");
+	assert_string_equal(options.exec.command[3], "-k");
+	assert_null(options.exec.command[4]);
+	assert_int_equal(options.exec.modules.count, 2);
+	assert_string_equal(options.exec.modules.items[1], "b.ko");
+	assert_int_equal(options.exec.variables.count, 2);
+	assert_string_equal(options.exec.variables.items[0], "A=1");
+	assert_string_equal(options.exec.directory, "/tmp");
+	assert_int_equal(options.serial, VMLET_SERIAL_NULL);
+	assert_null(options.cmdline);
+	options_free(&options);
+
+	assert_int_equal(PARSE(&options, &error, "exec", "-k", "K", "true", "--help"), 0);
+	assert_string_equal(options.exec.command[0], "true");
+	assert_string_equal(options.exec.command[1], "--help");
+	options_free(&options);
+
+	assert_int_equal(PARSE(&options, &error, "exec", "--help"), 0);
+	assert_int_equal(options.command, COMMAND_HELP);
+	assert_string_equal(options.help_topic, "exec");
+	options_free(&options);
+}
+
+static void assert_exec_refused(const char *a, const char *b, const char *c, const char *word)
+{
+	struct cli_error error;
+	struct options options;
+
+	assert_int_equal(PARSE(&options, &error, "exec", a, b, c), -EINVAL);
+	if (!strstr(error.text, word))
+		fail_msg("no \"%s\" in \"%s\"", word, error.text);
+}
+
+static void test_exec_refusals(void **state)
+{
+	(void)state;
+	assert_exec_refused("-k", "K", NULL, "needs a command");
+	assert_exec_refused("-k", "K", "--", "needs a command");
+	assert_exec_refused("--", "true", NULL, "exec needs a kernel");
+	assert_exec_refused("--cwd", "tmp", "true", "--cwd");
+	assert_exec_refused("-e", "=x", "true", "--env");
+	assert_exec_refused("--on-reboot=restart", "-kK", "true", "--on-reboot");
+	assert_exec_refused("--modul", "x", "true", "did you mean --module");
+	REFUSED("--cwd", "/", "unknown option '--cwd'"); /* run has no command */
+	REFUSED("-e", "A=1", "unknown option");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults),          cmocka_unit_test(test_all_spellings),
+		cmocka_unit_test(test_defaults),          cmocka_unit_test(test_exec),
+		cmocka_unit_test(test_exec_refusals),     cmocka_unit_test(test_all_spellings),
 		cmocka_unit_test(test_every_option),      cmocka_unit_test(test_serial_kinds),
 		cmocka_unit_test(test_debugcon),          cmocka_unit_test(test_repeated_options_add_up),
 		cmocka_unit_test(test_impossible_values), cmocka_unit_test(test_missing_values),

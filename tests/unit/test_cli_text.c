@@ -176,7 +176,7 @@ static void test_every_error_kind(void **state)
 
 static void test_help_fits_a_screen(void **state)
 {
-	static const char *const topics[] = {NULL, "run", "ci", "disk", "keys", "exit-status", "kernels"};
+	static const char *const topics[] = {NULL, "run", "exec", "ci", "disk", "keys", "exit-status", "kernels"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(topics) / sizeof(topics[0]); i++) {
