@@ -199,6 +199,23 @@ static void the_size_and_its_changes(void **state)
 	assert_int_equal(get(SIZE, 4), 0xffffffff);
 }
 
+/* Byte for byte a register is that of the moment when its first byte was read. */
+static void registers_in_bytes(void **state)
+{
+	(void)state;
+	uint8_t bytes[0x1234] = {0};
+	receive(bytes, sizeof(bytes));
+	assert_int_equal(get(AVAILABLE, 1), 0x34);
+	(void)get(DATA, 1);
+	assert_int_equal(get(AVAILABLE + 1, 1), 0x12);
+	assert_int_equal(get(AVAILABLE + 2, 1), 0);
+	assert_int_equal(get(AVAILABLE + 3, 1), 0);
+	assert_int_equal(get(AVAILABLE, 1), 0x33);
+	stream_port_set_size(dev, 24, 80);
+	assert_int_equal(get(SIZE, 1), 80);
+	assert_int_equal(get(SIZE + 2, 1), 24);
+}
+
 static void other_accesses_are_nothing(void **state)
 {
 	(void)state;
@@ -207,7 +224,10 @@ static void other_accesses_are_nothing(void **state)
 		for (uint64_t offset = 0; offset + size <= STREAM_PORT_SIZE; offset++) {
 			bool is_long = offset == ROOM || offset == AVAILABLE || offset == SIZE;
 			bool is_short = offset == SELECT || offset == STATUS;
-			if (offset == DATA ? size != 2 : is_long ? size == 4 : is_short && size == 1)
+			bool is_byte_of_long = offset >= ROOM && size == 1;
+			if (offset == DATA ? size != 2
+			    : is_long      ? size != 2
+					   : is_byte_of_long || (is_short && size == 1))
 				continue;
 			assert_int_equal(get(offset, size), (uint32_t)((1ULL << (8 * size)) - 1));
 			put(offset, size, 0x02020202);
@@ -229,6 +249,7 @@ int main(void)
 		PORT_TEST(input_is_bounded_and_asked_for),
 		PORT_TEST(the_end_comes_after_the_last_byte),
 		PORT_TEST(the_size_and_its_changes),
+		PORT_TEST(registers_in_bytes),
 		PORT_TEST(other_accesses_are_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
