@@ -190,7 +190,8 @@ struct vmlet_config {
 	struct vmlet_serial serial;     /* COM1; default VMLET_SERIAL_NULL with descriptors -1 */
 	struct vmlet_serial debugcon;   /* the debug console, ports 0xe9 and 0x402: output only; default the same */
 	enum vmlet_log_level log_level; /* default VMLET_LOG_WARN */
-	void (*log)(void *ctx, enum vmlet_log_level level, const char *line); /* NULL: none. [any] */
+	/* NULL: none. A lock may be held: of this library, call vmlet_stop only. [any] */
+	void (*log)(void *ctx, enum vmlet_log_level level, const char *line);
 	void *log_ctx;
 	const struct vmlet_disk *const *disks;
 	size_t disk_count; /* with the other devices at most 31 */
@@ -321,7 +322,7 @@ struct vmlet_disk_counters {
  */
 VMLET_API int vmlet_resize_disk(struct vmlet *vm, const char *id, struct vmlet_error *ret_error);
 
-/* 0, or -ENOENT. [owner] */
+/* 0, -ENOENT (no such disk), or -EINVAL (not running). [owner] */
 VMLET_API int vmlet_get_disk_counters(struct vmlet *vm, const char *id, struct vmlet_disk_counters *ret_counters);
 
 /* How to reach the serial port from outside ("/dev/pts/3", a socket's path), or NULL. Valid until vmlet_free. [owner]
