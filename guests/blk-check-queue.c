@@ -159,9 +159,11 @@ static void bad_head(void)
 {
 	blk.q.avail->ring[0] = (uint16_t)blk.q.size;
 }
+static uint16_t bad_avail_idx;
+
 static void bad_index(void)
 {
-	blk.q.avail->idx = (uint16_t)(blk.q.size + 1);
+	bad_avail_idx = (uint16_t)(blk.q.size + 1);
 }
 
 /* Indirect: descriptor 0 says where the table is; the good chain is in it. */
@@ -227,8 +229,11 @@ static void check_one_bad(const struct bad *bad)
 
 	restart(0, VIRTIO_NO_VECTOR);
 	good_chain();
-	virtq_push(&blk.q, 0);
+	blk.q.avail->ring[0] = 0;
+	blk.q.next_avail = bad_avail_idx = 1;
 	bad->spoil();
+	/* Only now: a device may look without being told. */
+	__atomic_store_n(&blk.q.avail->idx, bad_avail_idx, __ATOMIC_RELEASE);
 	virtq_kick(&blk.q);
 	for (unsigned ms = 0; ms < BAD_MS && !broken && !used; ms++) {
 		clock_delay_us(1000);

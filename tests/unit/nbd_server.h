@@ -26,10 +26,10 @@ struct nbd_server {
 	bool no_fixed, no_go, no_structured, no_zeroes, no_block_size;
 	uint32_t min_block, preferred_block, max_block;
 	unsigned fragment_bytes; /* structured reads in pieces of so many bytes, the last first; zeroes as holes */
-	uint32_t error;          /* answer everything with it */
+	_Atomic uint32_t error;  /* answer everything with it */
 	/* A connection, from its first byte: NULL means nbd_server_serve. `number` counts from 0. */
 	void (*script)(struct nbd_server *server, int fd, unsigned number);
-	void *script_data;
+	_Atomic(void *) script_data;
 
 	/* what it saw */
 	_Atomic unsigned connections, requests, disconnects, flushes;
