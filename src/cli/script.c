@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/read_all.h"
 #include "cli/suggest.h"
 #include "cli/values.h"
 
@@ -223,25 +224,6 @@ int script_parse(const char *name, const char *text, size_t size_bytes, struct e
 }
 
 /* --- files and options ------------------------------------------------------------------------------------- */
-
-/* At most `max` bytes; the number read, or -errno. */
-static ssize_t read_all(int fd, char *data, size_t max)
-{
-	size_t used = 0;
-
-	while (used < max) {
-		ssize_t n = read(fd, data + used, max - used);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		used += (size_t)n;
-	}
-	return (ssize_t)used;
-}
 
 static ssize_t read_file(const char *path, char *data, size_t max)
 {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli/grow.h"
+#include "cli/read_all.h"
 #include "cli/test_words.h"
 
 #define TYPED         "%.80s"
@@ -254,24 +255,6 @@ int test_file_parse(struct test_file *file, const char *path, const char *text, 
 	if (r < 0)
 		test_file_free(file);
 	return r;
-}
-
-static ssize_t read_all(int fd, char *data, size_t size)
-{
-	size_t got = 0;
-
-	while (got < size) {
-		ssize_t n = read(fd, data + got, size - got);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		got += (size_t)n;
-	}
-	return (ssize_t)got;
 }
 
 static int read_and_parse(struct test_file *file, const char *path, int fd, struct cli_error *error)
