@@ -660,6 +660,14 @@ static int fill_a_tiny_disk(void)
 	return run(BLOCK_WRITE, 63 * 32, 32, data) == 0 ? 0 : 1;
 }
 
+static bool some_skipped;
+
+static void skip_one(void)
+{
+	some_skipped = true;
+	skip();
+}
+
 static void a_full_file_system(void **state)
 {
 	(void)state;
@@ -671,7 +679,7 @@ static void a_full_file_system(void **state)
 	assert_true(WIFEXITED(status));
 	assert_int_not_equal(WEXITSTATUS(status), 1);
 	if (WEXITSTATUS(status) == 2)
-		skip();
+		skip_one();
 }
 
 int main(void)
@@ -694,5 +702,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_file_that_cannot_grow, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_full_file_system, setup, teardown),
 	};
-	return cmocka_run_group_tests_name("block_cow", tests, NULL, NULL);
+	int failed = cmocka_run_group_tests_name("block_cow", tests, NULL, NULL);
+	return failed ? failed : some_skipped ? 77 : 0; /* meson is to know */
 }

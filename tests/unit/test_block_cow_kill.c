@@ -242,12 +242,20 @@ static void on_a_disk(void **state)
 	kill_in("/tmp", ROUNDS / 2);
 }
 
+static bool some_skipped;
+
+static void skip_one(void)
+{
+	some_skipped = true;
+	skip();
+}
+
 /* Where a flush costs nothing, so that the kill finds other moments. */
 static void in_memory(void **state)
 {
 	(void)state;
 	if (access("/dev/shm", W_OK) < 0)
-		skip();
+		skip_one();
 	kill_in("/dev/shm", ROUNDS / 2);
 }
 
@@ -257,5 +265,6 @@ int main(void)
 		cmocka_unit_test(on_a_disk),
 		cmocka_unit_test(in_memory),
 	};
-	return cmocka_run_group_tests_name("block_cow_kill", tests, NULL, NULL);
+	int failed = cmocka_run_group_tests_name("block_cow_kill", tests, NULL, NULL);
+	return failed ? failed : some_skipped ? 77 : 0; /* meson is to know */
 }
