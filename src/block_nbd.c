@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "fd.h"
+#include "iov.h"
 #include "util.h"
 
 enum {
@@ -198,21 +199,11 @@ unsigned nbd_slot_spans(const struct nbd_slot *slot, uint64_t skip_bytes, uint64
 			unsigned iov_max, uint64_t *ret_bytes)
 {
 	const struct block_request *request = slot->request;
-	unsigned count = 0;
 	skip_bytes += slot->offset_bytes - request->offset_bytes;
+	unsigned count = iov_slice(request->iov, request->iov_count, skip_bytes, bytes, iov, iov_max);
 	*ret_bytes = 0;
-	for (unsigned i = 0; i < request->iov_count && bytes && count < iov_max; i++) {
-		const struct iovec *from = &request->iov[i];
-		if (skip_bytes >= from->iov_len) {
-			skip_bytes -= from->iov_len;
-			continue;
-		}
-		uint64_t length = min_u64(from->iov_len - skip_bytes, bytes);
-		iov[count++] = (struct iovec){(uint8_t *)from->iov_base + skip_bytes, length};
-		skip_bytes = 0;
-		bytes -= length;
-		*ret_bytes += length;
-	}
+	for (unsigned i = 0; i < count; i++)
+		*ret_bytes += iov[i].iov_len;
 	return count;
 }
 

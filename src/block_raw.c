@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "block_raw_file.h"
+#include "iov.h"
 #include "util.h"
 
 enum {
@@ -145,25 +146,6 @@ static int add_detour(struct block_request *request)
 	return 0;
 }
 
-/* The spans of the request from its progress_bytes on, as many as one operation takes. */
-static unsigned remaining_spans(const struct block_request *request, struct iovec *to, unsigned max)
-{
-	uint64_t skip = request->progress_bytes, room = BLOCK_STEP_BYTES_MAX;
-	unsigned count = 0;
-	for (unsigned i = 0; i < request->iov_count && count < max && room; i++) {
-		struct iovec span = request->iov[i];
-		if (span.iov_len <= skip) {
-			skip -= span.iov_len;
-			continue;
-		}
-		to[count].iov_base = (uint8_t *)span.iov_base + skip;
-		to[count].iov_len = (size_t)min_u64(span.iov_len - skip, room);
-		room -= to[count++].iov_len;
-		skip = 0;
-	}
-	return count;
-}
-
 static unsigned zero_spans(const struct block_request *request, struct iovec *to, unsigned max)
 {
 	uint64_t left = request->size_bytes - request->progress_bytes;
@@ -176,30 +158,11 @@ static unsigned zero_spans(const struct block_request *request, struct iovec *to
 	return count;
 }
 
-/* Between the request's spans, from its progress_bytes on, and a bounce buffer. */
-static void copy_spans(const struct block_request *request, uint8_t *bounce, size_t size_bytes, bool to_bounce)
-{
-	uint64_t skip = request->progress_bytes;
-	for (unsigned i = 0; i < request->iov_count && size_bytes; i++) {
-		struct iovec span = request->iov[i];
-		if (span.iov_len <= skip) {
-			skip -= span.iov_len;
-			continue;
-		}
-		uint8_t *memory = (uint8_t *)span.iov_base + skip;
-		size_t part = (size_t)min_u64(span.iov_len - skip, size_bytes);
-		memcpy(to_bounce ? bounce : memory, to_bounce ? memory : bounce, part);
-		bounce += part;
-		size_bytes -= part;
-		skip = 0;
-	}
-}
-
 static unsigned bounce_span(const struct block_request *request, struct detour *detour)
 {
 	size_t size_bytes = (size_t)min_u64(request->size_bytes - request->progress_bytes, detour->bounce_bytes);
 	if (request->op == BLOCK_WRITE)
-		copy_spans(request, detour->bounce, size_bytes, true);
+		iov_read(request->iov, request->iov_count, request->progress_bytes, detour->bounce, size_bytes);
 	detour->spans[0] = (struct iovec){.iov_base = detour->bounce, .iov_len = size_bytes};
 	return 1;
 }
@@ -210,7 +173,8 @@ static unsigned fill_spans(const struct block_request *request, struct detour *d
 		return zero_spans(request, detour->spans, detour->spans_max);
 	if (detour->bounce)
 		return bounce_span(request, detour);
-	return remaining_spans(request, detour->spans, detour->spans_max);
+	return iov_slice(request->iov, request->iov_count, request->progress_bytes, BLOCK_STEP_BYTES_MAX, detour->spans,
+			 detour->spans_max);
 }
 
 /* --- one step ------------------------------------------------------------------------------------------- */
@@ -298,7 +262,7 @@ static void transferred(struct block_request *request, size_t size_bytes)
 	struct raw *raw = raw_of(request);
 	struct detour *detour = detour_of(request);
 	if (request->op == BLOCK_READ && detour && detour->bounce)
-		copy_spans(request, detour->bounce, size_bytes, false);
+		iov_write(request->iov, request->iov_count, request->progress_bytes, detour->bounce, size_bytes);
 	if (size_bytes == request->size_bytes - request->progress_bytes) {
 		finish(request, 0);
 		return;

@@ -1,4 +1,4 @@
-#include "virtio/iov.h"
+#include "iov.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -34,8 +34,9 @@ size_t iov_write(const struct iovec *iov, unsigned count, size_t skip_bytes, con
 	return done;
 }
 
-unsigned iov_slice(const struct iovec *iov, unsigned count, size_t skip_bytes, size_t size_bytes, struct iovec *ret_iov)
+unsigned iov_slice(const struct iovec *iov, unsigned count, size_t skip_bytes, size_t size_bytes, struct iovec *ret_iov,
+		   unsigned max)
 {
 	struct iovc c = cursor_at(iov, count, skip_bytes);
-	return iovc_peek(&c, size_bytes, ret_iov, count);
+	return iovc_peek(&c, size_bytes, ret_iov, max);
 }

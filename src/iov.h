@@ -9,8 +9,8 @@ size_t iov_read(const struct iovec *iov, unsigned count, size_t skip_bytes, void
 size_t iov_write(const struct iovec *iov, unsigned count, size_t skip_bytes, const void *data, size_t size_bytes);
 
 /*
- * The part [skip, skip + size) of the spans, as spans: fills `ret_iov`, at most `count` of them, and returns how many.
+ * The part [skip, skip + size) of the spans, as spans: fills at most `max` of `ret_iov`, and returns how many.
  * What lies beyond their end is left out. `ret_iov` may be `iov`.
  */
-unsigned iov_slice(const struct iovec *iov, unsigned count, size_t skip_bytes, size_t size_bytes,
-		   struct iovec *ret_iov);
+unsigned iov_slice(const struct iovec *iov, unsigned count, size_t skip_bytes, size_t size_bytes, struct iovec *ret_iov,
+		   unsigned max);

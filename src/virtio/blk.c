@@ -48,7 +48,7 @@ struct virtio_blk {
 
 	/* As many as all rings hold. Their memory is touched as far as it has been needed at once. */
 	struct blk_request *requests;
-	unsigned request_count, used_count; /* allocated; ever used */
+	unsigned used_count; /* ever used */
 	struct blk_request *free;
 };
 
@@ -115,7 +115,7 @@ static bool take_data(struct blk_request *request, const struct iovec *iov, unsi
 	if (!spans)
 		return false;
 	request->block.iov = spans;
-	request->block.iov_count = iov_slice(iov, count, skip, size, spans);
+	request->block.iov_count = iov_slice(iov, count, skip, size, spans, count);
 	request->block.size_bytes = size;
 	return true;
 }
@@ -257,7 +257,7 @@ static void start_chain(struct virtio_blk *blk, unsigned queue, const struct vir
 	request->chain.iov = NULL; /* valid until the next pop only */
 	iov_read(chain->iov, chain->out_count, 0, &header, sizeof(header));
 	iov_slice(chain->iov + chain->out_count, chain->in_count, chain->in_bytes - STATUS_SIZE, STATUS_SIZE,
-		  &request->status);
+		  &request->status, 1);
 	start(request, chain, &header);
 }
 
@@ -414,8 +414,7 @@ struct virtio_device *virtio_blk_new(struct loop *loop, const struct gmem *gmem,
 	if (init->serial)
 		memcpy(blk->serial, init->serial, min_u64(strlen(init->serial), sizeof(blk->serial)));
 
-	blk->request_count = init->queues * QUEUE_SIZE;
-	blk->requests = calloc(blk->request_count, sizeof(*blk->requests));
+	blk->requests = calloc(init->queues * QUEUE_SIZE, sizeof(*blk->requests));
 	if (!blk->requests)
 		goto no_memory;
 	if (init_device(blk, loop, gmem, log, init, err) < 0) {

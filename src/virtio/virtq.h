@@ -15,7 +15,7 @@
 
 #include "err.h"
 #include "gmem.h"
-#include "virtio/iov.h"
+#include "iov.h"
 
 enum { VIRTQ_SIZE_MAX = 1024 };
 

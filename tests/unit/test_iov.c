@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
+#include "iov.h"
 #include "util.h"
-#include "virtio/iov.h"
 
 static void spans_against_a_flat_copy(void **state)
 {
@@ -30,11 +30,11 @@ static void spans_against_a_flat_copy(void **state)
 			assert_int_equal(data[expected], 0);
 
 			struct iovec slice[5];
-			unsigned slices = iov_slice(iov, count, skip, size, slice);
+			unsigned slices = iov_slice(iov, count, skip, size, slice, count);
 			assert_true(slices <= count);
 			struct iovec in_place[5];
 			memcpy(in_place, iov, sizeof(iov));
-			assert_int_equal(iov_slice(in_place, count, skip, size, in_place), slices);
+			assert_int_equal(iov_slice(in_place, count, skip, size, in_place, count), slices);
 			assert_memory_equal(in_place, slice, slices * sizeof(slice[0]));
 			memset(data, 0, sizeof(data));
 			assert_int_equal(iov_read(slice, slices, 0, data, sizeof(data)), expected);
@@ -56,7 +56,7 @@ static void spans_against_a_flat_copy(void **state)
 		}
 	}
 	assert_int_equal(iov_read(NULL, 0, 0, data, 4), 0);
-	assert_int_equal(iov_slice(iov, count, SIZE_MAX, SIZE_MAX, NULL), 0);
+	assert_int_equal(iov_slice(iov, count, SIZE_MAX, SIZE_MAX, NULL, count), 0);
 }
 
 int main(void)
