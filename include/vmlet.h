@@ -133,6 +133,64 @@ struct vmlet_disk {
 	uint64_t bandwidth_burst_bytes;
 };
 
+enum vmlet_net_kind {
+	VMLET_NET_TAP = 0,   /* `path`: the tap interface's name; NULL: a new one, see vmlet_net_interface */
+	VMLET_NET_PASST = 1, /* `path`: the program passt, which is started, and ends with the VM */
+	VMLET_NET_STREAM =
+		2, /* `path`: a Unix stream socket with QEMU's framing, to connect to: a running passt, or a VM */
+	VMLET_NET_LISTEN = 3, /* the same, to make and listen on: one peer at a time */
+	VMLET_NET_FD = 4,     /* `fd`, borrowed: a connected stream socket (QEMU's framing), or a tap */
+};
+
+/* A network card (virtio-net). New members are added at the end only; vmlet_net_init fills the defaults. */
+struct vmlet_net {
+	size_t struct_size;
+	enum vmlet_net_kind kind;
+	const char *path;
+	int fd;                     /* default -1 */
+	const char *id;             /* for messages and the functions below; default "net0", "net1", ... */
+	uint8_t mac[6];             /* all zero (default): one is made up, locally administered */
+	uint16_t mtu;               /* told to the guest, 68 to 65535; 0: the interface's own, or 1500 */
+	unsigned queues;            /* pairs; default 1; a tap's may be up to 8 */
+	const char *const *publish; /* passt: "[ADDRESS/]HOSTPORT[:GUESTPORT][/udp]", publish_count of them */
+	size_t publish_count;
+	bool link_down;           /* at first: see vmlet_set_link */
+	bool packed;              /* offer packed rings */
+	uint64_t packets_per_s;   /* each way; 0: no limit */
+	uint64_t packets_burst;   /* 0: a tenth of a second's worth */
+	uint64_t bandwidth_bytes; /* a second, each way; 0: no limit */
+	uint64_t bandwidth_burst_bytes;
+};
+
+/*
+ * A console (virtio-console): hvc0, hvc1, ... in the order of those without a name; or, with a name, a port
+ * (/dev/virtio-ports/NAME). New members are added at the end only; vmlet_console_init fills the defaults.
+ */
+struct vmlet_console {
+	size_t struct_size;
+	const char *name; /* of a port; NULL: a console */
+	struct vmlet_serial backend;
+	uint16_t rows, columns; /* the terminal's size; 0: not known. vmlet_set_window_size changes it where it is */
+};
+
+/* Devices that come once. vmlet_config_init leaves them out. */
+struct vmlet_balloon {
+	bool enabled;
+	uint64_t target_bytes; /* at first; vmlet_set_balloon changes it */
+	bool deflate_on_oom;
+	bool reporting; /* free page reporting: what the guest frees goes back to the host by itself */
+};
+
+struct vmlet_vsock {
+	const char *path; /* a Unix socket to make (Firecracker's convention: docs/vsock.md); NULL: no vsock */
+	uint32_t cid;     /* the guest's; 0: 3 */
+};
+
+struct vmlet_rng {
+	bool enabled;
+	uint64_t bandwidth_bytes; /* a second; 0: no limit */
+};
+
 /* How devices are found by the guest. */
 enum vmlet_transport {
 	VMLET_TRANSPORT_PCI = 0,
@@ -147,7 +205,7 @@ enum vmlet_event_kind {
 	VMLET_EVENT_CREATED = 1,       /* vmlet_new has checked everything and opened the files */
 	VMLET_EVENT_KERNEL_LOADED = 2, /* guest memory is ready */
 	VMLET_EVENT_RUNNING = 3,       /* the vCPUs have started */
-	VMLET_EVENT_CONSOLE = 4,       /* the first byte of serial output */
+	VMLET_EVENT_CONSOLE = 4,       /* the first byte of output of the serial port or a console */
 	VMLET_EVENT_PANIC = 5,         /* the guest's kernel reported a panic */
 	VMLET_EVENT_RESET = 6,         /* the guest reset itself (and may be restarted) */
 	VMLET_EVENT_DEVICE_BROKEN = 7, /* a driver broke the rules; `text` names the device and the rule */
@@ -203,6 +261,14 @@ struct vmlet_config {
 	void *event_ctx;
 	uint64_t timeout_ns; /* after so long since vmlet_start it ends as VMLET_END_TIMEOUT; 0: never */
 	struct vmlet_streams streams;
+	const struct vmlet_net *const *nets;
+	size_t net_count;
+	const struct vmlet_console *const *consoles;
+	size_t console_count; /* at most 14 */
+	bool status_port;     /* a port org.vmlet.status (docs/status-port.md); with any console it is there anyway */
+	struct vmlet_balloon balloon;
+	struct vmlet_vsock vsock;
+	struct vmlet_rng rng;
 };
 
 /* How a VM ended. The numbers are part of the ABI. */
@@ -212,7 +278,7 @@ enum vmlet_end {
 	VMLET_END_REBOOT = 2,       /* reset by ACPI or keyboard controller, with on_reboot = exit */
 	VMLET_END_PANIC = 3,        /* the guest's kernel reported a panic through pvpanic */
 	VMLET_END_TRIPLE_FAULT = 4, /* a triple fault, with on_reboot = exit */
-	VMLET_END_DEBUG_EXIT = 5,   /* the guest wrote result.value to the debug-exit port */
+	VMLET_END_DEBUG_EXIT = 5,   /* the guest wrote result.value to the debug-exit port, or to its status port */
 	VMLET_END_STOPPED = 6,      /* vmlet_stop */
 	VMLET_END_KVM_ERROR =
 		7, /* KVM cannot go on: internal error or failed entry; result.text and the log say more */
@@ -250,9 +316,13 @@ enum vmlet_exit_status {
 #define vmlet_config_init(config) vmlet_config_init_sized((config), sizeof(struct vmlet_config))
 VMLET_API void vmlet_config_init_sized(struct vmlet_config *config, size_t struct_size);
 
-/* The same for a disk. [any] */
-#define vmlet_disk_init(disk) vmlet_disk_init_sized((disk), sizeof(struct vmlet_disk))
+/* The same for a disk, a network card, a console. [any] */
+#define vmlet_disk_init(disk)       vmlet_disk_init_sized((disk), sizeof(struct vmlet_disk))
+#define vmlet_net_init(net)         vmlet_net_init_sized((net), sizeof(struct vmlet_net))
+#define vmlet_console_init(console) vmlet_console_init_sized((console), sizeof(struct vmlet_console))
 VMLET_API void vmlet_disk_init_sized(struct vmlet_disk *disk, size_t struct_size);
+VMLET_API void vmlet_net_init_sized(struct vmlet_net *net, size_t struct_size);
+VMLET_API void vmlet_console_init_sized(struct vmlet_console *console, size_t struct_size);
 
 /*
  * Check everything that can be checked without a machine (values, files, the kernel's headers), open the
@@ -291,19 +361,24 @@ VMLET_API int vmlet_resume(struct vmlet *vm);
 /* Press the ACPI power button: a guest that listens shuts down. 0, or -EINVAL when not running. [owner] */
 VMLET_API int vmlet_press_power_button(struct vmlet *vm);
 
-/*
- * Type for the guest: `data` goes to the serial port as if it had come from its input, before what comes from there.
- * Takes up to 64 KiB ahead of the guest; returns how many bytes it took, or -EINVAL when not running. [owner]
- */
-VMLET_API int vmlet_type(struct vmlet *vm, const void *data, size_t size_bytes);
+/* Where vmlet_type types, beside the consoles by their numbers in config.consoles. */
+enum { VMLET_SERIAL_PORT = -1 };
 
-/* The terminal behind config.streams has another size. 0, or -EINVAL. [owner] */
+/*
+ * Type for the guest: `data` goes to the serial port, or to config.consoles[console], as if it had come from its input,
+ * before what comes from there. Takes up to 64 KiB ahead of the guest; returns how many bytes it took, or -EINVAL when
+ * not running or there is no such console. [owner]
+ */
+VMLET_API int vmlet_type(struct vmlet *vm, int console, const void *data, size_t size_bytes);
+
+/* The terminal has another size: that behind config.streams, and that of each console whose size was given. 0, or
+ * -EINVAL. [owner] */
 VMLET_API int vmlet_set_window_size(struct vmlet *vm, uint16_t rows, uint16_t columns);
 
 /* When things happened, CLOCK_MONOTONIC in ns, 0 for what has not; and what it took. */
 struct vmlet_stats {
 	uint64_t created_ns, loaded_ns, running_ns, console_ns, ended_ns;
-	uint64_t console_bytes; /* serial output */
+	uint64_t console_bytes; /* output of the serial port and the consoles */
 	uint64_t restarts;
 };
 VMLET_API void vmlet_get_stats(const struct vmlet *vm, struct vmlet_stats *ret_stats); /* [owner] */
@@ -324,6 +399,43 @@ VMLET_API int vmlet_resize_disk(struct vmlet *vm, const char *id, struct vmlet_e
 
 /* 0, -ENOENT (no such disk), or -EINVAL (not running). [owner] */
 VMLET_API int vmlet_get_disk_counters(struct vmlet *vm, const char *id, struct vmlet_disk_counters *ret_counters);
+
+/* Pull the cable of network card `id`, or plug it in: also what it is after a guest's restart. 0, -ENOENT (no such
+ * card), or -EINVAL (not running). [owner] */
+VMLET_API int vmlet_set_link(struct vmlet *vm, const char *id, bool up);
+
+/* What a network card has done: packets since the VM was made, the rest since the machine started. */
+struct vmlet_net_counters {
+	uint64_t sent, sent_bytes; /* by the guest; without virtio-net headers */
+	uint64_t received, received_bytes;
+	uint64_t dropped;                                  /* both ways: no link, too long for the guest's buffers */
+	uint64_t doorbells, interrupts, interrupts_spared; /* as those of a disk */
+};
+
+/* 0, -ENOENT (no such card), or -EINVAL (not running). [owner] */
+VMLET_API int vmlet_get_net_counters(struct vmlet *vm, const char *id, struct vmlet_net_counters *ret_counters);
+
+/* The host's interface behind a tap ("tap0"), or NULL. Valid until vmlet_free. [owner] */
+VMLET_API const char *vmlet_net_interface(const struct vmlet *vm, const char *id);
+
+/* Ask the guest to give back so much of its memory (whole pages), or to take it again. 0, or -EINVAL: no balloon, more
+ * than the memory, or not running. [owner] */
+VMLET_API int vmlet_set_balloon(struct vmlet *vm, uint64_t target_bytes);
+
+/* What the balloon holds, and what the guest said last of itself; UINT64_MAX: it has not said. */
+struct vmlet_balloon_info {
+	uint64_t target_bytes, actual_bytes;
+	uint64_t discarded_bytes, reported_bytes; /* ever given back: inflated; by free page reporting */
+	uint64_t swap_in, swap_out, major_faults, minor_faults;
+	uint64_t free_bytes, total_bytes, available_bytes, disk_cache_bytes;
+	uint64_t stats_ns; /* CLOCK_MONOTONIC of what the guest said; 0: never */
+};
+
+/* Fills what is known, and asks the guest for newer statistics. 0, or -EINVAL: no balloon, or not running. [owner] */
+VMLET_API int vmlet_get_balloon(struct vmlet *vm, struct vmlet_balloon_info *ret_info);
+
+/* How to reach config.consoles[console] from outside, as below. [owner] */
+VMLET_API const char *vmlet_console_path(const struct vmlet *vm, unsigned console);
 
 /* How to reach the serial port from outside ("/dev/pts/3", a socket's path), or NULL. Valid until vmlet_free. [owner]
  */

@@ -204,9 +204,11 @@ int vmlet_start(struct vmlet *vm, struct vmlet_error *ret_error)
 
 /* --- while it runs ------------------------------------------------------------------------------------ */
 
-int vmlet_type(struct vmlet *vm, const void *data, size_t size_bytes)
+int vmlet_type(struct vmlet *vm, int console, const void *data, size_t size_bytes)
 {
-	return api_is_running(vm) ? (int)chr_type(vm->street.serial, data, size_bytes) : -EINVAL;
+	if (!api_is_running(vm) || console != VMLET_SERIAL_PORT)
+		return -EINVAL;
+	return (int)chr_type(vm->street.serial, data, size_bytes);
 }
 
 int vmlet_set_window_size(struct vmlet *vm, uint16_t rows, uint16_t columns)

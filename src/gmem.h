@@ -68,3 +68,10 @@ int gmem_peek(const struct gmem *gmem, gpa_t gpa, void *ret_data, size_t size_by
  * not RAM; -ENODATA when the file ends early; -errno of the failed call. [setup]
  */
 int gmem_load_file(struct gmem *gmem, gpa_t gpa, int fd, uint64_t offset, uint64_t size_bytes);
+
+/*
+ * Give the host back the memory behind whole pages; what the guest reads there afterwards is undefined (zeroes, or a
+ * file that gmem_load_file mapped). 0, or -EFAULT with nothing touched when any of it is not RAM, -EINVAL when it is
+ * not whole pages. [any]
+ */
+int gmem_discard(struct gmem *gmem, gpa_t gpa, uint64_t size_bytes);

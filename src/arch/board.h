@@ -8,7 +8,12 @@
 #include "err.h"
 #include "gmem.h"
 #include "loader/loader.h"
+#include "virtio/balloon.h"
 #include "virtio/blk.h"
+#include "virtio/console.h"
+#include "virtio/net.h"
+#include "virtio/rng.h"
+#include "virtio/vsock.h"
 #include "vm.h"
 
 struct board;
@@ -23,6 +28,12 @@ struct board_disk {
 	struct block *block; /* borrowed */
 	struct loop *loop;   /* the block's */
 	struct virtio_blk_init init;
+};
+
+struct board_net {
+	const char *name;    /* for messages; borrowed */
+	struct netif *netif; /* borrowed; on the VM's loop */
+	struct virtio_net_init init;
 };
 
 struct board_config {
@@ -42,6 +53,16 @@ struct board_config {
 	enum board_transport transport;
 	const struct board_disk *disks;
 	unsigned disk_count;
+	const struct board_net *nets;
+	unsigned net_count;
+	const struct virtio_console_port *consoles;
+	unsigned console_count;
+	bool has_console; /* a virtio-console, if only for its status port */
+	bool has_rng, has_balloon;
+	struct virtio_rng_init rng;
+	struct virtio_balloon_init balloon;
+	struct vsock_host *vsock_host; /* NULL: no vsock; borrowed */
+	struct virtio_vsock_init vsock;
 	struct virtio_sink virtio_sink; /* told when a virtio device breaks */
 };
 
@@ -61,8 +82,11 @@ void board_free(struct board *board); /* the VM is stopped */
 /* When the kernel was in guest memory, CLOCK_MONOTONIC. */
 uint64_t board_loaded_ns(const struct board *board);
 
-/* The device of config->disks[index]. */
+/* The device of config->disks[index], of config->nets[index]; the console and the balloon, NULL when there is none. */
 struct virtio_device *board_get_disk(struct board *board, unsigned index);
+struct virtio_device *board_get_net(struct board *board, unsigned index);
+struct virtio_device *board_get_console(struct board *board);
+struct virtio_device *board_get_balloon(struct board *board);
 
 void board_press_power_button(struct board *board);
 

@@ -35,7 +35,7 @@ static void type_more(struct contract *contract)
 		return;
 	n = contract->vm ? 0 : -EINVAL;
 	if (n == 0)
-		n = vmlet_type(contract->vm, contract->typed, contract->typed_bytes);
+		n = vmlet_type(contract->vm, VMLET_SERIAL_PORT, contract->typed, contract->typed_bytes);
 	if (n < 0)
 		contract->typed_bytes = 0; /* nobody is there any more */
 	if (n <= 0)

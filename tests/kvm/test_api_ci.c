@@ -43,7 +43,9 @@ static void tap_output(void *ctx, const uint8_t *data, size_t size)
 	tap->text[tap->size] = '\0';
 	if (tap->question && strstr(tap->text, tap->question)) {
 		tap->question = NULL;
-		CHECK(vmlet_type(tap->vm, tap->answer, strlen(tap->answer)) == (int)strlen(tap->answer), "typed");
+		CHECK(vmlet_type(tap->vm, VMLET_SERIAL_PORT, tap->answer, strlen(tap->answer)) ==
+			      (int)strlen(tap->answer),
+		      "typed");
 	}
 }
 
@@ -199,11 +201,11 @@ static void run_type(const void *arg)
 	machine_serve_until(&machine, "typed by the tap\n");
 	write_all(machine.serial_in, "from the pipe\n", 14);
 	machine_serve_until(&machine, "from the pipe\n");
-	CHECK(vmlet_type(machine.vm, "\4", 1) == 1, "typed");
+	CHECK(vmlet_type(machine.vm, VMLET_SERIAL_PORT, "\4", 1) == 1, "typed");
 	machine_run(&machine);
 	CHECK(machine.result.end == VMLET_END_DEBUG_EXIT && machine.result.value == 0, "%s",
 	      end_name(machine.result.end));
-	CHECK(vmlet_type(machine.vm, "x", 1) == -EINVAL, "it has ended");
+	CHECK(vmlet_type(machine.vm, VMLET_SERIAL_PORT, "x", 1) == -EINVAL, "it has ended");
 	machine_end(&machine);
 	check_tap_is_output(&machine, &tap);
 	machine_free(&machine);
@@ -221,8 +223,8 @@ static void run_type_long(const void *arg)
 	memset(text, 'x', sizeof(text));
 	machine_init(&machine, "hang", NULL);
 	machine_start(&machine);
-	CHECK(vmlet_type(machine.vm, text, sizeof(text)) == 65536, "64 KiB are taken");
-	CHECK(vmlet_type(machine.vm, text, 1) == 0, "and no more");
+	CHECK(vmlet_type(machine.vm, VMLET_SERIAL_PORT, text, sizeof(text)) == 65536, "64 KiB are taken");
+	CHECK(vmlet_type(machine.vm, VMLET_SERIAL_PORT, text, 1) == 0, "and no more");
 	vmlet_stop(machine.vm, 0);
 	machine_run(&machine);
 	machine_free(&machine);
@@ -234,7 +236,7 @@ static void run_type_long(const void *arg)
 	set_tap(&machine, &tap);
 	machine.config.serial.kind = VMLET_SERIAL_NULL;
 	machine_start(&machine);
-	CHECK(vmlet_type(machine.vm, text, SIZE + 1) == SIZE + 1, "typed before it listens");
+	CHECK(vmlet_type(machine.vm, VMLET_SERIAL_PORT, text, SIZE + 1) == SIZE + 1, "typed before it listens");
 	machine_run(&machine);
 	machine_end(&machine);
 	CHECK(machine.result.end == VMLET_END_DEBUG_EXIT, "%s", end_name(machine.result.end));
@@ -413,7 +415,7 @@ static void run_events_early(const void *arg)
 	CHECK(vm, "new");
 	vmlet_get_stats(vm, &stats);
 	CHECK(stats.created_ns && !stats.loaded_ns && !stats.running_ns && !stats.console_ns && !stats.ended_ns, "new");
-	CHECK(vmlet_type(vm, "x", 1) == -EINVAL, "it does not run");
+	CHECK(vmlet_type(vm, VMLET_SERIAL_PORT, "x", 1) == -EINVAL, "it does not run");
 	CHECK(vmlet_set_window_size(vm, 1, 1) == -EINVAL, "it has no streams");
 	vmlet_free(vm);
 	check_events(&watch, created, 1);

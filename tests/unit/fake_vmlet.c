@@ -226,8 +226,10 @@ void vmlet_get_stats(const struct vmlet *vm, struct vmlet_stats *stats)
 	*stats = (struct vmlet_stats){0};
 }
 
-int vmlet_type(struct vmlet *vm, const void *data, size_t size)
+int vmlet_type(struct vmlet *vm, int console, const void *data, size_t size)
 {
+	(void)console;
+	(void)console;
 	(void)vm;
 	(void)data;
 	return (int)size;

@@ -1,0 +1,3 @@
+#include "vsock_host.h"
+
+#include <errno.h>

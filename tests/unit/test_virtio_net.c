@@ -1,0 +1,5 @@
+/* To be written. */
+int main(void)
+{
+	return 77;
+}
