@@ -185,6 +185,7 @@ static inline void sr_start(struct sr *s)
 	assert_int_equal(sr_status(s), status);
 	memset(s->interrupts, 0, sizeof(s->interrupts));
 	s->config_interrupts = 0;
+	s->log_text[0] = '\0';
 	sr_settle(s);
 }
 
