@@ -2,6 +2,7 @@
  * rules. */
 #include "small_rig.h"
 
+#include <errno.h>
 #include <linux/virtio_balloon.h>
 #include <sys/mman.h>
 
@@ -21,6 +22,21 @@ enum {
 };
 static const uint64_t RAM_BYTES = SR_HOLE + SR_HIGH_END - SR_HIGH;
 
+/* --- a host that counts, and refuses when it is told to --------------------------------------------------------- */
+
+static unsigned given_back; /* calls */
+static bool host_refuses;
+
+int __real_madvise(void *addr, size_t size, int advice);
+int __wrap_madvise(void *addr, size_t size, int advice);
+
+int __wrap_madvise(void *addr, size_t size, int advice)
+{
+	given_back++;
+	errno = EPERM;
+	return host_refuses ? -1 : __real_madvise(addr, size, advice);
+}
+
 static void new_device(struct sr *s, const struct virtio_balloon_init *init)
 {
 	struct err err = {0};
@@ -34,6 +50,8 @@ static int setup(void **state)
 	new_device(s, &init);
 	assert_int_equal(gmem_fill(s->gmem, PAGES, FILL, SR_HOLE - PAGES), 0);
 	assert_int_equal(gmem_fill(s->gmem, SR_HIGH, FILL, SR_HIGH_END - SR_HIGH), 0);
+	given_back = 0;
+	host_refuses = false;
 	*state = s;
 	return 0;
 }
@@ -155,6 +173,57 @@ static void lists_of_every_kind(void **state)
 				check_pages(s, (gpa_t)pfn * PAGE, 1, !listed);
 		}
 	}
+}
+
+/* Neighbours go together, whichever way the driver counts; also where a list is cut for copying. */
+static void runs_go_in_one_piece(void **state)
+{
+	struct sr *s = *state;
+	const struct {
+		gpa_t gpa;
+		unsigned count;
+		int step;
+		unsigned calls;
+	} lists[] = {
+		{PAGES, 1, 1, 1},
+		{PAGES, 256, 1, 1},
+		{PAGES + 255 * PAGE, 256, -1, 1},
+		{PAGES, 500, 1, 1},
+		{PAGES + 499 * PAGE, 500, -1, 1},
+		{PAGES, 100, 0, 1}, /* the same */
+		{PAGES, 100, 2, 100},
+		{SR_SEAM - 10 * PAGE, 20, 1, 2}, /* two regions */
+	};
+	sr_start(s);
+	for (unsigned i = 0; i < ARRAY_SIZE(lists); i++) {
+		uint32_t pfns[500];
+		make_pfns(pfns, lists[i].gpa, lists[i].count, lists[i].step);
+		given_back = 0;
+		do_pfns(s, INFLATEQ, pfns, lists[i].count);
+		assert_int_equal(given_back, lists[i].calls);
+		do_pfns(s, DEFLATEQ, pfns, lists[i].count);
+		assert_int_equal(given_back, lists[i].calls);
+	}
+}
+
+/* Its affair: the guest is not to blame, and is answered. */
+static void a_host_that_refuses(void **state)
+{
+	struct sr *s = *state;
+	const uint32_t pfn = PAGES / PAGE;
+	const struct virtq_buffer page = {PAGES + PAGE, PAGE, true};
+	sr_start(s);
+	host_refuses = true;
+	do_pfns(s, INFLATEQ, &pfn, 1);
+	assert_non_null(strstr(s->log_text, "virtio-balloon: the host did not take memory back"));
+	sr_send(s, REPORTING_LINUX, &page, 1);
+	assert_int_equal(sr_wait(s, REPORTING_LINUX), 0);
+	assert_false(sr_is_broken(s));
+	assert_int_equal(given_back, 2);
+	assert_int_equal(info(s).discarded_bytes + info(s).reported_bytes, 0);
+	for (unsigned i = 0; i < 100; i++)
+		do_pfns(s, INFLATEQ, &pfn, 1);
+	assert_true(s->log_lines <= 2 * LOG_LIMIT_BURST);
 }
 
 /* As long as a chain may be, in parts that cut it at odd places; and then one longer. */
@@ -661,6 +730,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(inflated_pages_go_back_to_the_host),
 		TEST(lists_of_every_kind),
+		TEST(runs_go_in_one_piece),
+		TEST(a_host_that_refuses),
 		TEST(the_longest_list),
 		TEST(full_rings_leave_time_for_others),
 		TEST(reported_pages_go_back_to_the_host),
