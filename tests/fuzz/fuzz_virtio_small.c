@@ -31,6 +31,7 @@ enum {
 	DATA_BYTES = 0x8000,
 	PAGES = 0x10000, /* for the balloon */
 	GUARD = 0x1e000, /* two pages that no well-formed chain names; the second is another region */
+	PAGES_COUNT = (GUARD - PAGES) / PAGE,
 	RAM_BYTES = 0x20000,
 	STATSQ = 2,
 	STEPS_MAX = 400,
@@ -166,18 +167,17 @@ static void step_mutate(struct fz *fz)
 /* What a chain may be made of: lists of pages near each other, statistics, anything. */
 static void step_data(struct fz *fz)
 {
+	static const unsigned strides[] = {0, 1, 3, PAGES_COUNT - 1}; /* the last: downwards */
 	uint8_t what = take8(fz);
-	uint32_t pfn = (uint32_t)(PAGES / PAGE + take8(fz) % ((GUARD - PAGES) / PAGE));
-	for (unsigned i = 0; i < (what & 31U); i++) {
+	unsigned page = take8(fz);
+	for (unsigned i = 0; i < (what & 31U); i++, page += strides[what >> 5 & 3]) {
 		uint8_t bytes[4];
-		le32_store(bytes, pfn);
+		le32_store(bytes, PAGES / PAGE + page % PAGES_COUNT);
 		(void)gmem_write(fz->gmem, DATA + i * 4, bytes, sizeof(bytes));
-		pfn = (uint32_t)(PAGES / PAGE +
-				 (pfn + (what & 32 ? 1U : 0U) + (what & 64 ? 3U : 0U)) % ((GUARD - PAGES) / PAGE));
 	}
 	if (!(what & 128))
 		return;
-	pfn = take32(fz); /* a page that may be anywhere */
+	uint32_t pfn = take32(fz); /* a page that may be anywhere */
 	(void)gmem_write(fz->gmem, DATA, &pfn, sizeof(pfn));
 	fz->hostile = true;
 }
