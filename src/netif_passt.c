@@ -5,7 +5,7 @@
  * it (an Ethernet type for local experiments, from and to everybody, which is also what it takes the guest's address
  * for until it knows better). When the socket can be written again passt has read it, so it has its ports and its
  * sandbox, and runs. That takes as long as passt takes, and no longer. One that neither reads nor ends is slow, or a
- * stalled peer as any other: after a second the link goes up all the same.
+ * stalled peer as any other: after three seconds the link goes up all the same.
  */
 #include "netif.h"
 
@@ -25,9 +25,14 @@
 #include "util.h"
 
 static const uint64_t NS_PER_MS = 1000000;
-static const uint64_t START_NS = 1000 * 1000000ULL; /* for the first frame to be read */
+static const uint64_t START_NS = 3000 * 1000000ULL; /* for the first frame to be read */
 static const uint64_t GRACE_NS = 500 * 1000000ULL;  /* from SIGTERM to SIGKILL */
-enum { PROBE_FRAME_BYTES = 1500, ETHERTYPE_EXPERIMENTAL = 0x88b5 /* IEEE 802, local experimental 1 */ };
+enum {
+	PROBE_FRAME_BYTES = 1500,
+	ETHERTYPE_EXPERIMENTAL = 0x88b5, /* IEEE 802, local experimental 1 */
+	FRAME_MAX_BYTES = 65535,         /* passt ends when it is sent a larger one */
+	SEND_BUFFER_BYTES = 1 << 20,     /* passt sets its own for a socket that it made, not for one that it got */
+};
 
 struct passt {
 	struct netif_stream stream;
@@ -89,6 +94,8 @@ static int spawn(struct passt *passt, struct err *err)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(err, -errno, "socketpair: %s", err_name(errno));
 	const struct child_client client = {said, ended, passt};
+	const int size = SEND_BUFFER_BYTES;
+	(void)setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)); /* what fails only makes it slower */
 	passt->fd = pair[0];
 	passt->last_words[0] = '\0';
 	int r = send_probe(passt->fd);
@@ -283,6 +290,7 @@ struct netif *netif_passt_open(struct loop *loop, const struct log *log, const s
 		return NULL;
 	}
 	netif_stream_init(&passt->stream, loop, log, &PASST_POLICY, "passt", "");
+	passt->stream.send_max_bytes = FRAME_MAX_BYTES;
 	passt->fd = passt->child.pidfd = -1;
 	passt->probe_op.done = probe_done;
 	passt->timer.fn = timer_fired;

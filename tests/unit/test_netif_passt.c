@@ -474,7 +474,11 @@ static void real_passt_says_what_it_lacks(void **state)
 		print_message("no permission for a network namespace\n");
 		skip();
 	}
-	assert_int_equal(open_program(passt, NULL, 0, &err), -1);
+	if (open_program(passt, NULL, 0, &err) == 0) {
+		print_message("this passt (2024 or later) needs no route\n");
+		assert_true(rig.link_up);
+		return;
+	}
 	print_message("%s\n", err.text);
 	assert_non_null(strstr(err.text, "passt ended at once: "));
 	assert_null(strstr(err.text, "syslog"));
@@ -504,6 +508,16 @@ static void real_passt_forwards_what_is_published(void **state)
 	(void)receive_until(is_syn_to_80, &size);
 	close(tcp);
 	assert_int_equal(rig.link_changes, 0);
+
+	/* A larger frame than it takes does not reach it: the link lives. */
+	uint64_t dropped = rig.netif->counters.dropped;
+	rig_send(2, 65535);
+	rig_send(3, 65536);
+	rig_send(4, NETIF_FRAME_MAX_BYTES);
+	rig_wait_until(rig.packets[2].ends && rig.packets[3].ends && rig.packets[4].ends);
+	exchange_arp();
+	assert_int_equal(rig.link_changes, 0);
+	assert_int_equal(rig.netif->counters.dropped, dropped + 2);
 }
 
 static void a_port_that_is_taken_is_told(void **state)
