@@ -1,5 +1,6 @@
 #include "child.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -17,6 +18,7 @@
 enum {
 	STACK_BYTES = 64 << 10,
 	FIRST_FD = 3,
+	SIGNALS = 64,
 	GRACE_MS = 500,   /* from SIGTERM to SIGKILL */
 	KILLED_MS = 2000, /* from there to our giving up: it hangs in the kernel */
 	ID_PIDFD = 3,     /* P_PIDFD of waitid(2), which not every C library names */
@@ -54,13 +56,16 @@ static int set_descriptors(const struct birth *birth)
 	return syscall(SYS_close_range, (unsigned)count, ~0U, 0) < 0 ? -errno : 0;
 }
 
-/* Handlers go by themselves with execve; what is ignored, or blocked, would stay so. */
+/*
+ * Handlers go by themselves with execve; what is ignored, or blocked, would stay so. By the system call, because what a
+ * C library or a sanitizer notes of it would be noted in the memory that we share. All zeroes are SIG_DFL.
+ */
 static void reset_signals(void)
 {
-	struct sigaction fallback = {.sa_handler = SIG_DFL};
+	static const uint64_t fallback[8];
 	sigset_t none;
-	for (int signo = 1; signo <= SIGRTMAX; signo++)
-		(void)sigaction(signo, &fallback, NULL);
+	for (int signo = 1; signo <= SIGNALS; signo++)
+		(void)syscall(SYS_rt_sigaction, signo, fallback, NULL, SIGNALS / 8);
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -120,6 +125,7 @@ int child_start(struct child *child, struct loop *loop, const struct child_clien
 		const int *fds, unsigned fd_count, struct err *err)
 {
 	int out[2];
+	assert(fd_count <= CHILD_FDS_MAX);
 	if (pipe2(out, O_CLOEXEC) < 0)
 		return err_set(err, -errno, "pipe: %s", err_name(errno));
 	struct birth birth = {.argv = argv, .fds = fds, .fd_count = fd_count, .out_fd = out[1], .pidfd = -1};
