@@ -6,6 +6,8 @@
 #include <sys/ioctl.h>
 #include <sys/un.h>
 
+#include "child.h"
+
 static char dir[] = "/tmp/vmlet-test-netif-XXXXXX", path[64];
 static int peer = -1;
 
@@ -541,6 +543,68 @@ static void two_of_us_can_be_joined(void **state)
 	rig_wait_until(!rig.link_up);
 }
 
+/* --- QEMU, which made this framing
+ * --------------------------------------------------------------------------------------- */
+
+static void qemu_said(void *ctx, const char *line)
+{
+	(void)ctx;
+	print_message("qemu: %s\n", line);
+}
+
+static void start_qemu(struct child *child, const char *other_path)
+{
+	static const char QEMU[] = "/usr/bin/qemu-system-x86_64";
+	char a[160], b[160];
+	if (access(QEMU, X_OK) < 0) {
+		print_message("no QEMU\n");
+		netif_free(rig.netif);
+		rig.netif = NULL;
+		skip();
+	}
+	(void)snprintf(a, sizeof(a), "stream,id=a,server=off,addr.type=unix,addr.path=%s", path);
+	(void)snprintf(b, sizeof(b), "stream,id=b,server=off,addr.type=unix,addr.path=%s", other_path);
+	const char *argv[] = {QEMU,       "-M",
+			      "none",     "-nodefaults",
+			      "-display", "none",
+			      "-netdev",  a,
+			      "-netdev",  b,
+			      "-netdev",  "hubport,hubid=0,id=ha,netdev=a",
+			      "-netdev",  "hubport,hubid=0,id=hb,netdev=b",
+			      NULL};
+	const struct child_client client = {qemu_said, NULL, NULL};
+	assert_int_equal(child_start(child, rig.loop, &client, argv, NULL, 0, NULL), 0);
+}
+
+/* Two of ours, and between them a hub of QEMU's. */
+static void qemu_speaks_the_same(void **state)
+{
+	(void)state;
+	enum { COUNT = 40 };
+	struct child child;
+	char other_path[80];
+	open_listening();
+	(void)snprintf(other_path, sizeof(other_path), "%s/other", dir);
+	start_qemu(&child, other_path);
+	struct netif *near = rig.netif, *far = open_config(other_path, true, -1, NULL);
+	assert_non_null(far);
+	rig_wait_until((child_look(&child), near->info.link_up && far->info.link_up));
+	/* One after the other: QEMU changes their order when it has to wait. */
+	for (unsigned i = 0; i < COUNT; i++) {
+		rig.netif = i % 2 ? far : near;
+		rig_receive(0, NETIF_FRAME_MAX_BYTES);
+		rig.netif = i % 2 ? near : far;
+		rig_send(1, some_size(i / 2));
+		rig_wait_until(rig.packets[0].ends && rig.packets[1].ends);
+		rig_assert_frame(&rig.packets[0], 1, some_size(i / 2));
+	}
+	child_close(&child);
+	rig_wait_until(!near->info.link_up && !far->info.link_up);
+	netif_free(far);
+	rig.netif = near;
+	assert_int_equal(rig.warnings, 0);
+}
+
 static void a_datagram_socket_is_refused(void **state)
 {
 	(void)state;
@@ -593,6 +657,7 @@ int main(void)
 		CASE(a_second_peer_is_turned_away),
 		CASE(peers_come_and_go),
 		CASE(two_of_us_can_be_joined),
+		CASE(qemu_speaks_the_same),
 		CASE(a_datagram_socket_is_refused),
 		CASE(it_can_be_freed_at_any_time),
 	};
