@@ -1,29 +1,34 @@
-/* Unix stream sockets by their path: to listen on one, and to connect to one. */
+/* Unix stream sockets by path: what every back end that listens on one, or connects to one, does the same way. */
 #pragma once
 
-#include <stdint.h>
 #include <sys/types.h>
 
 #include "err.h"
 
+enum { UNIX_SOCKET_PATH_MAX = 107 /* characters: what the kernel takes */ };
+
+/*
+ * A listening socket (CLOEXEC) for loop_accept at `path`, which only this user may connect to, whatever the umask. A
+ * socket file that nobody listens on any more is replaced; one that is in use (which is found out without disturbing
+ * who uses it), and any other file, is refused. Returns the descriptor, or -errno with `err` set: a sentence that does
+ * not name the path. The caller removes the file. [setup]
+ */
+int unix_socket_listen(const char *path, int backlog, struct err *err);
+
+/*
+ * A socket (CLOEXEC, O_NONBLOCK) that is connected to `path`, or -errno: -ENOENT, -ECONNREFUSED (nobody listens),
+ * -EAGAIN (who listens has as many waiting as he wants). Never waits. [any]
+ */
+int unix_socket_connect(const char *path);
+
+/* The same listening, with a file that goes with it, unless it is another's by then. */
 struct unix_listener {
 	int fd;     /* -1: closed */
-	char *path; /* of the socket file, which goes with it */
+	char *path; /* NULL: closed */
 	dev_t dev;
 	ino_t ino;
 };
 
-/*
- * Make the socket file and listen. One that nobody listens on any more is replaced; whatever else is there is left
- * alone. 0, or -errno with a sentence without the path. `ret_listener` is to be closed either way. [setup]
- */
+/* 0, or as above; `ret_listener` may be closed either way. [setup] */
 int unix_listener_open(struct unix_listener *ret_listener, const char *path, int backlog, struct err *err);
-
-/* Removes the socket file, unless it is another's by now. All-zero, or never opened with fd -1: nothing. [any] */
-void unix_listener_close(struct unix_listener *listener);
-
-/*
- * Connect without waiting: a descriptor (CLOEXEC, O_NONBLOCK), or -errno: -ECONNREFUSED or -ENOENT when nobody listens,
- * -EAGAIN when too many wait there already, -ENAMETOOLONG. [any]
- */
-int unix_socket_connect(const char *path);
+void unix_listener_close(struct unix_listener *listener); /* a closed one is fine. [any] */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -50,6 +51,9 @@ static void it_listens_and_removes_its_file(void **state)
 	struct unix_listener listener;
 	assert_int_equal(unix_socket_connect(path), -ENOENT);
 	assert_int_equal(unix_listener_open(&listener, path, 1, NULL), 0);
+	struct stat st;
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
 	int fd = unix_socket_connect(path);
 	assert_true(fd >= 0);
 	assert_int_equal(close(fd), 0);
@@ -124,7 +128,7 @@ static void a_path_has_its_limits(void **state)
 	assert_int_equal(unix_socket_connect(text), -ENAMETOOLONG);
 	text[107] = '\0';
 	assert_int_equal(unix_socket_connect(text), -ENOENT);
-	assert_int_equal(unix_socket_connect(""), -ENOENT);
+	assert_int_equal(unix_socket_connect(""), -EINVAL);
 }
 
 int main(void)
