@@ -38,15 +38,13 @@ static const struct setting balloon_settings[] = {
 	{NULL, SETTING_NONE, NULL, NULL, NULL, NULL, false},
 };
 
-/* A size begins with a digit, which no setting does. */
+/* [SIZE]: it begins with a digit, which no setting does. */
 static int take_balloon(const struct settings_parser *parser, void *item, char *field)
 {
 	struct balloon_option *balloon = item;
 
-	if (strcmp(field, "on") == 0)
-		return 0;
 	if (*field == '\0')
-		return settings_fail(parser, "it begins with a size, on, or a setting");
+		return 0;
 	if (*field < '0' || *field > '9')
 		return 1;
 	if (value_size(field, 1 << 20, &balloon->target_bytes) < 0 || balloon->target_bytes % PAGE_BYTES != 0)

@@ -179,7 +179,7 @@ static void print_console(FILE *out)
 
 static void print_devices(FILE *out)
 {
-	fputs("  vmlet run -k vmlinuz -i initrd.img --rng --balloon=512M,reporting\n"
+	fputs("  vmlet run -k vmlinuz -i initrd.img --rng --balloon 512M,reporting\n"
 	      "  vmlet run -k vmlinuz --vsock /tmp/vm.sock,cid=7 --transport mmio\n"
 	      "\n",
 	      out);

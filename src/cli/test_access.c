@@ -12,12 +12,12 @@
 #include "cli/disk_option.h"
 #include "cli/net_option.h"
 
-/* Allocated: `path` as it is from here. */
+/* Allocated, with room for one character more: `path` as it is from here. */
 static char *resolve(const char *file_path, const char *path)
 {
 	const char *slash = strrchr(file_path, '/');
 	size_t prefix = slash && path[0] != '/' ? (size_t)(slash - file_path) + 1 : 0;
-	char *resolved = malloc(prefix + strlen(path) + 1);
+	char *resolved = malloc(prefix + strlen(path) + 2);
 
 	if (!resolved)
 		return NULL;
@@ -49,12 +49,11 @@ static int check_directory(const struct test_case *test, const struct test_value
 			   struct cli_error *error)
 {
 	char *resolved = resolve(test->file->path, path), *slash = resolved ? strrchr(resolved, '/') : NULL;
-	const char *directory = slash ? resolved : ".";
 	int r = resolved ? 0 : -ENOMEM;
 
 	if (slash)
-		slash[slash == resolved] = '\0';
-	if (r == 0 && access(directory, W_OK | X_OK) < 0)
+		memcpy(slash + 1, ".", 2); /* so that it must be a directory */
+	if (r == 0 && access(slash ? resolved : ".", W_OK | X_OK) < 0)
 		r = -errno;
 	free(resolved);
 	if (r == 0)

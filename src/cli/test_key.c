@@ -14,7 +14,7 @@ const struct test_key test_keys[] = {
 	{"net", TEST_KEY_OPTION_OF_RUN, true, false, "--net"},
 	{"console", TEST_KEY_OPTION_OF_RUN, true, false, "--console"},
 	{"rng", TEST_KEY_OPTION_OF_RUN, false, false, "--rng="},
-	{"balloon", TEST_KEY_OPTION_OF_RUN, false, false, "--balloon="},
+	{"balloon", TEST_KEY_OPTION_OF_RUN, false, false, "--balloon"},
 	{"vsock", TEST_KEY_OPTION_OF_RUN, false, false, "--vsock"},
 	{"expect", TEST_KEY_OPTION_OF_RUN, true, false, "--expect"},
 	{"fail-on", TEST_KEY_OPTION_OF_RUN, true, false, "--fail-on"},

@@ -439,7 +439,7 @@ static void test_consoles(void **state)
 		   "p 3 - in-1 out-1\r\n"
 		   "- 0 - in-1 out-1\r\n"
 		   "- 2 /f in-1 out-1\r\n");
-	assert_int_equal(job_wait(JOB("consoles", "--rng", "--balloon", "--console=null"), 0), 0);
+	assert_int_equal(job_wait(JOB("consoles", "--rng", "--balloon=0", "--console=null"), 0), 0);
 	job_expect("serial 1 status0 balloon1:0:0:0 vsock -:0 rng1:0\r\n- 0 - in-1 out-1\r\n");
 }
 

@@ -136,7 +136,7 @@ static void test_devices(void **state)
 			"rng = on\nballoon=64M\nballoon = 32M,reporting\nvsock = v.sock,cid=9\n");
 	assert_args(&rig.plan.cases[0],
 		    "vmlet|run|--serial|null|--timeout|60s|--kernel|k|--net|passt,publish=80|--net|tap=t0|"
-		    "--console|stdio|--console|port=p:pty|--rng=on|--balloon=32M,reporting|--vsock|v.sock,cid=9");
+		    "--console|stdio|--console|port=p:pty|--rng=on|--balloon|32M,reporting|--vsock|v.sock,cid=9");
 	unload(&rig);
 	load_good(&rig, "[defaults]\nkernel=k\nrng=on\n[a]\nrng =\nmatrix.net = none passt\n");
 	assert_int_equal(rig.plan.count, 2);
