@@ -89,6 +89,34 @@ static void test_vectors(void **state)
 	check_vectors(f, f->fd);
 }
 
+/* What is there is read at once; that nothing is there is said at once; and some files cannot say it. */
+static void test_try_read(void **state)
+{
+	struct fixture *f = *state;
+	struct waiting w = {.op = {.done = count_done}};
+	char in[8] = "";
+	struct iovec to[] = {{in, 2}, {in + 2, 4}};
+	int pair[2];
+	assert_int_equal(pipe2(pair, O_CLOEXEC | O_NONBLOCK), 0);
+	int file = loop_add_file(f->loop, pair[0]);
+	assert_int_equal(loop_try_readv(f->loop, &w.op, file, to, 2, 0), 0);
+	assert_int_equal(wait_for(f, &w), -EAGAIN);
+	assert_int_equal(write(pair[1], "abcdefgh", 8), 8);
+	assert_int_equal(loop_try_readv(f->loop, &w.op, file, to, 2, 0), 0);
+	assert_int_equal(wait_for(f, &w), 6);
+	assert_int_equal(loop_try_readv(f->loop, &w.op, pair[0], to, 1, 0), 0);
+	assert_int_equal(wait_for(f, &w), 2);
+	assert_string_equal(in, "ghcdef");
+	loop_remove_file(f->loop, file);
+	close(pair[0]);
+	close(pair[1]);
+
+	int fd = open("/proc/self/comm", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(loop_try_readv(f->loop, &w.op, fd, to, 1, 0), 0);
+	assert_int_equal(wait_for(f, &w), -EOPNOTSUPP);
+	close(fd);
+}
+
 /* More files than there is room for: the last is used by its descriptor, and a slot that is given back serves again. */
 static void test_registered_files(void **state)
 {
@@ -258,6 +286,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_vectors, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_try_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_registered_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flush_and_allocate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_messages, setup, teardown),
