@@ -21,8 +21,8 @@ enum {
 	/* TUNSETOFFLOAD, Linux 6.2 and later; the kernel takes them together only. */
 	FLAG_USO4 = 0x20,
 	FLAG_USO6 = 0x40,
-	BUSY_TRIES = 100,
-	BUSY_RETRY_NS = 5000000,
+	BUSY_TRIES = 200,
+	BUSY_RETRY_NS = 10000000,
 	MTU_MIN = 68, /* of IPv4 (RFC 791) and so of the kernel's Ethernet */
 };
 

@@ -29,8 +29,9 @@ enum netif_tap_state {
 
 /*
  * Every queue is open, the first is attached. An error leaves nothing open; one that is made here is up. One that is
- * busy is waited for, for half a second, by who is `patient`: the kernel closes the files of an io_uring some time
- * after its process is gone, and who starts a VM again at once would be told that it is still there.
+ * busy is waited for, for up to two seconds, by who is `patient`: the kernel closes the files of an io_uring some time
+ * after us (Linux 6.1: a second after loop_remove_file), and who starts a VM again at once would be told that its tap
+ * is in use.
  */
 int netif_tap_device_open(struct netif_tap_device *ret_device, const struct netif_tap_config *config, bool patient,
 			  struct err *err);

@@ -17,7 +17,7 @@
  *	         32 hard-linked reads 652   712  7976
  *
  * Linux before 6.4 does not do RWF_NOWAIT for a tap (EOPNOTSUPP). There the batch but its last is read by readv(2), on
- * a descriptor that does not block.
+ * a descriptor that does not block; the last one waits there, too (checked on 6.1: O_NONBLOCK does not make it EAGAIN).
  *
  * A read cuts a packet that its spans have no room for, and says nothing. So they get one byte more: a packet that
  * reaches it was cut, is dropped, and its receive serves again.
