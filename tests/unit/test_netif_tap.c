@@ -70,10 +70,10 @@ static void sent_packets_come_in_order(void **state)
 static void more_than_the_ring_holds_stay_in_order(void **state)
 {
 	(void)state;
-	static struct rig_packet many[600];
+	static struct rig_packet many[500];
 	rig_open(NULL, 1);
 	int room = 4 << 20;
-	(void)setsockopt(peer, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room));
+	assert_int_equal(setsockopt(peer, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)), 0); /* as much as there is */
 	for (unsigned round = 0; round < 2; round++) {
 		for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
 			rig_send(&many[i], 0, i);

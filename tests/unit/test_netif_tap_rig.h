@@ -34,7 +34,7 @@
 enum {
 	RIG_TYPE = 0x88b5, /* IEEE 802 local experimental EtherType 1 */
 	RIG_SKIPPED = 77,
-	RIG_ROUNDS_MAX = 2000,
+	RIG_ROUNDS_MAX = 1500,
 	RIG_ROUND_NS = 10000000,
 };
 
@@ -180,7 +180,7 @@ static inline void rig_open(const char *name, unsigned queues)
 static inline int rig_setup(void **state)
 {
 	(void)state;
-	alarm(50); /* a test that hangs has failed */
+	alarm(25); /* a test that hangs has failed */
 	loop = loop_new(&err);
 	lines = link_changes = 0;
 	last_line[0] = '\0';
