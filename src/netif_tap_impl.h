@@ -34,6 +34,7 @@ struct tap_queue {
 	unsigned batch; /* how many receives are tried next */
 	unsigned tried, came;
 	unsigned active; /* tries that the kernel has */
+	bool failed;     /* the one that waits */
 	struct tap_try tries[TAP_BATCH_MAX];
 };
 
@@ -76,6 +77,8 @@ void tap_receive_start(struct tap_queue *queue);
 void tap_link_init(struct tap *tap);
 /* A read or a write has failed: the interface may be the reason, or the packet. */
 void tap_failed(struct tap *tap, const char *what, int res);
+/* Receive again in a while: what fails now may fail for ever. */
+void tap_calm_down(struct tap *tap);
 /* The device goes; with nothing of its own in flight. */
 void tap_link_stop(struct tap *tap);
 

@@ -9,6 +9,7 @@
 #include <poll.h>
 
 static const uint64_t LOOK_AGAIN_NS = 1000000000;
+static const uint64_t CALM_NS = 10000000;
 
 /* --- down, and gone ------------------------------------------------------------------------------------------- */
 
@@ -69,6 +70,12 @@ void tap_failed(struct tap *tap, const char *what, int res)
 			  err_name(res));
 }
 
+void tap_calm_down(struct tap *tap)
+{
+	if (!tap->is_gone)
+		loop_timer_arm(tap->netif.loop, &tap->again_timer, loop_now_ns() + CALM_NS);
+}
+
 /* --- back again ----------------------------------------------------------------------------------------------- */
 
 static bool kernel_has_something(const struct tap *tap)
@@ -105,7 +112,8 @@ static void look_again(struct loop_timer *timer)
 	tap->is_gone = false;
 	for (unsigned i = 0; i < tap->netif.info.queues; i++)
 		tap_receive_start(&tap->queues[i]);
-	watch(tap); /* the link is up when the interface is */
+	if (!tap->netif.info.link_up)
+		watch(tap); /* it is up when the interface is */
 }
 
 /* --- begin and end -------------------------------------------------------------------------------------------- */

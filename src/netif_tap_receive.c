@@ -62,7 +62,9 @@ static void batch_ended(struct tap_queue *queue)
 		queue->batch = (unsigned)min_u64(2ULL * queue->batch, TAP_BATCH_MAX);
 	else
 		queue->batch = (unsigned)max_u64(queue->came, 1);
-	if (queue->waiting.head)
+	if (queue->failed)
+		tap_calm_down(queue->tap);
+	else if (queue->waiting.head)
 		tap_receive_start(queue);
 }
 
@@ -74,6 +76,8 @@ static void try_done(struct loop_op *op, int res)
 	queue->came += received(queue, try->packet, res);
 	try->packet = NULL;
 	queue->active--;
+	if (try->waits && res < 0 && res != -ECANCELED)
+		queue->failed = true;
 	if (res == -EOPNOTSUPP && !try->waits)
 		tap->cannot_try = true;
 	else if (res < 0 && res != -EAGAIN && res != -EINTR && res != -ECANCELED)
@@ -137,6 +141,7 @@ static void receive_batch(struct loop_task *task)
 	if (!is_idle(queue) || !queue->waiting.head)
 		return;
 	queue->tried = queue->came = 0;
+	queue->failed = false;
 	for (unsigned left = queue->batch - 1; left && queue->waiting.count > 1; left--) {
 		if (!try_one(queue))
 			break;
