@@ -93,7 +93,7 @@ struct netif_ops {
 	void (*cancel)(struct netif *netif, struct netif_packet *packet);
 	/* What the guest can take of NETIF_OFFLOAD_* (a part of info.offloads). NULL: there are none. */
 	void (*set_offloads)(struct netif *netif, unsigned offloads);
-	/* The first `pairs` queues are in use: packets come to these only. NULL: there is one. */
+	/* The first `pairs` queues are in use (at first: one): packets come to these only. NULL: there is one. */
 	void (*set_queues)(struct netif *netif, unsigned pairs);
 	void (*destroy)(struct netif *netif); /* nothing of a device's is in flight */
 };
@@ -149,9 +149,12 @@ struct netif_tap_config {
 };
 
 /*
- * With virtio-net headers (IFF_VNET_HDR) and every offload that the kernel has. Refused with the sentence that says
- * what to do: no /dev/net/tun, no permission (which `ip tuntap add` makes one that this user may use), busy, not a tap,
- * another number of queues.
+ * With virtio-net headers (IFF_VNET_HDR) and every offload that the kernel has. One that is made here is brought up;
+ * one that exists and is down gets a warning, and the guest's link is down until somebody brings it up. So it is when
+ * the interface is set down or deleted later; of the latter, the name is looked for once a second, and taken again when
+ * somebody has made it. A packet that the kernel refuses is dropped. Refused with the sentence that says what to do: no
+ * /dev/net/tun, no permission (which `ip tuntap add` makes one that this user may use), busy, not a tap, another number
+ * of queues.
  */
 struct netif *netif_tap_open(struct loop *loop, const struct log *log, const struct netif_tap_config *config,
 			     struct err *err);
