@@ -12,8 +12,8 @@
 #include "virtio/console_impl.h"
 
 /*
- * 5.3.6.2. Linux 2.6.35 to 6.14 takes the rows first (5326ab737a47 has put that right, also in the stable kernels):
- * there is nothing in the protocol to tell one from the other.
+ * 5.3.6.2. Linux had it the other way round from 2.6.35 on, and has it so since 5326ab737a47 (2025; Debian's 6.1.192
+ * and 6.12.95 too). Nothing in the protocol tells one from the other.
  */
 struct virtio_console_resize {
 	uint16_t columns, rows;
