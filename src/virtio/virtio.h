@@ -62,6 +62,8 @@ struct virtio_model {
 
 	/* Free the model; virtio_fini is done. [owner] */
 	void (*destroy)(struct virtio_device *dev);
+
+	unsigned batch; /* chains that a queue may pop in a round; 0: the core's choice (virtio_queue.c) */
 };
 
 /* How a transport tells the driver. The lock is held. [any] */
@@ -187,6 +189,9 @@ void virtio_unpop(struct virtio_device *dev, unsigned queue, const struct virtq_
 /* Give a chain back. The driver is interrupted once at the end of the loop's round. Every popped chain is pushed once.
  */
 void virtio_push(struct virtio_device *dev, unsigned queue, const struct virtq_chain *chain, uint32_t written_bytes);
+
+/* The same for several that make one answer: the driver sees either none of them or all. */
+void virtio_push_many(struct virtio_device *dev, unsigned queue, const struct virtq_used *used, unsigned count);
 
 /* Call model->serve for the queue at the end of this round: there is room again. [loop] */
 void virtio_kick(struct virtio_device *dev, unsigned queue);
