@@ -56,7 +56,8 @@ struct fz {
 	size_t left;
 };
 
-/* --- input --------------------------------------------------------------------------------------------------------- */
+/* --- input ---------------------------------------------------------------------------------------------------------
+ */
 
 static uint8_t take8(struct fz *fz)
 {
@@ -74,7 +75,8 @@ static uint32_t take32(struct fz *fz)
 	return value;
 }
 
-/* --- the network ----------------------------------------------------------------------------------------------------- */
+/* --- the network -----------------------------------------------------------------------------------------------------
+ */
 
 static bool is_ram(const struct fz *fz, const struct iovec *iov)
 {
@@ -151,10 +153,11 @@ static void fz_destroy(struct netif *netif)
 	(void)netif;
 }
 
-static const struct netif_ops NETIF_OPS = {"fuzzed",	    fz_send,	   fz_receive, fz_cancel,
+static const struct netif_ops NETIF_OPS = {"fuzzed",        fz_send,       fz_receive, fz_cancel,
 					   fz_set_offloads, fz_set_queues, fz_destroy};
 
-/* --- the transport --------------------------------------------------------------------------------------------------- */
+/* --- the transport ---------------------------------------------------------------------------------------------------
+ */
 
 static void no_interrupt(void *ctx, unsigned queue)
 {
@@ -195,7 +198,8 @@ static void set_up_queue(struct fz *fz, unsigned index)
 	virtio_unlock(fz->dev);
 }
 
-/* --- steps ------------------------------------------------------------------------------------------------------------ */
+/* --- steps
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static void step_reset(struct fz *fz)
 {
@@ -361,7 +365,8 @@ static void step_network(struct fz *fz)
 		virtio_net_set_link(fz->dev, what & 16);
 }
 
-/* --- what must hold ---------------------------------------------------------------------------------------------------- */
+/* --- what must hold
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void check(const struct fz *fz)
 {
@@ -380,15 +385,16 @@ static void check(const struct fz *fz)
 static void step(struct fz *fz)
 {
 	static void (*const steps[])(struct fz *) = {
-		step_start,    step_mutate,   step_out, step_in,      step_command,  step_ring, step_dispatch,
-		step_dispatch, step_end,      step_end, step_network, step_reset,    step_in,   step_reset_queue,
-		step_out,      step_dispatch,
+		step_start,    step_mutate,      step_out, step_in,       step_command, step_ring,
+		step_dispatch, step_dispatch,    step_end, step_end,      step_network, step_reset,
+		step_in,       step_reset_queue, step_out, step_dispatch,
 	};
 	steps[take8(fz) % ARRAY_SIZE(steps)](fz);
 	check(fz);
 }
 
-/* --- a life ------------------------------------------------------------------------------------------------------------ */
+/* --- a life
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static void init(struct fz *fz)
 {
