@@ -155,7 +155,8 @@ static void drop_front(struct net_receive *receive, unsigned count, unsigned spa
 {
 	receive->buffer_count -= count;
 	receive->iov_count -= spans;
-	memmove(receive->buffers, receive->buffers + count, receive->buffer_count * sizeof(receive->buffers[0]));
+	for (unsigned i = 0; i < receive->buffer_count; i++)
+		receive->buffers[i] = receive->buffers[i + count];
 	memmove(receive->iov, receive->iov + spans, receive->iov_count * sizeof(receive->iov[0]));
 }
 
@@ -273,15 +274,25 @@ void net_rx_starved(struct net_rx *rx)
 
 /* --- packets ---------------------------------------------------------------------------------------------------- */
 
+/* Nearly always the first buffer begins with all of the header. */
+static void write_at(const struct net_receive *receive, size_t offset, const void *data, size_t size_bytes)
+{
+	const struct iovec *first = &receive->iov[0];
+	if (offset + size_bytes <= first->iov_len)
+		memcpy((uint8_t *)first->iov_base + offset, data, size_bytes);
+	else
+		iov_write(receive->iov, receive->iov_count, offset, data, size_bytes);
+}
+
 /* 5.1.6.4.1 */
-static void write_header(struct net_receive *receive, unsigned count)
+static void write_header(const struct net_receive *receive, unsigned count)
 {
 	const uint8_t none = 0;
 	uint8_t num_buffers[2];
 	le16_store(num_buffers, (uint16_t)count);
-	iov_write(receive->iov, receive->iov_count, NUM_BUFFERS_AT, num_buffers, sizeof(num_buffers));
+	write_at(receive, NUM_BUFFERS_AT, num_buffers, sizeof(num_buffers));
 	if (receive->rx->net->zero_flags)
-		iov_write(receive->iov, receive->iov_count, offsetof(struct virtio_net_hdr_v1, flags), &none, 1);
+		write_at(receive, offsetof(struct virtio_net_hdr_v1, flags), &none, sizeof(none));
 }
 
 /* All at once: a driver that has seen the first buffer wants the others. */
