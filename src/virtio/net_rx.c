@@ -244,6 +244,8 @@ static void make_do(struct net_rx *rx)
 {
 	if (rx->meagre && rx->stock)
 		netif_cancel(rx->net->netif, &rx->meagre->netif);
+	if (rx->meagre || !rx->posted)
+		virtio_need_more(&rx->net->dev, rx->queue);
 	if (rx->posted || !rx->stock)
 		return;
 	if (rx->poor)

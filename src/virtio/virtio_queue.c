@@ -18,6 +18,8 @@
  *     polled          the loop sleeps, POLL_IN_FLIGHT or more chains are in flight, the driver is not asked to ring
  *     asleep          the loop sleeps, the driver is asked to ring, and was asked before the last look at the ring
  *
+ * A model that needs more chains to go on (virtio_need_more) has its queue asleep, not polled.
+ *
  * A busy driver gets completions anyway, so a polled queue costs it no exits: it is served again whenever something
  * was pushed. Chains in flight end, so that something is pushed; and when that takes long (or, worse, waits for what
  * the driver would send next) poll_timer puts the queue to sleep after POLL_NS.
@@ -78,6 +80,11 @@ void virtio_kick(struct virtio_device *dev, unsigned queue)
 	kick(get_queue(dev, queue));
 }
 
+void virtio_need_more(struct virtio_device *dev, unsigned queue)
+{
+	get_queue(dev, queue)->hungry = true;
+}
+
 static void poll_soon(struct virtio_queue *queue)
 {
 	struct virtio_device *dev = queue->dev;
@@ -99,7 +106,7 @@ static void rest(struct virtio_queue *queue)
 static bool sleep_now(struct virtio_queue *queue)
 {
 	queue->resting = false;
-	if (queue->in_flight >= POLL_IN_FLIGHT) {
+	if (queue->in_flight >= POLL_IN_FLIGHT && !queue->hungry) {
 		poll_soon(queue);
 		return false;
 	}
@@ -168,7 +175,7 @@ void virtio_push(struct virtio_device *dev, unsigned index, const struct virtq_c
 
 static void serve(struct virtio_queue *queue)
 {
-	queue->kicked = queue->polled = queue->resting = false;
+	queue->kicked = queue->polled = queue->resting = queue->hungry = false;
 	queue->budget = batch_of(queue->dev);
 	virtq_disable_doorbell(queue->ring);
 	queue->dev->model->serve(queue->dev, queue->index);

@@ -358,6 +358,32 @@ static void receives_are_large_enough(void **state)
 	assert_int_equal(r->net->posted[0][0]->size_bytes, 2 * 1536);
 }
 
+/* When none is left its driver rings at once, although so much is in flight. */
+static void starved_receives_ask_for_a_doorbell(void **state)
+{
+	struct nr *r = *state;
+	for (unsigned kind = 0; kind < 4; kind++) {
+		r->packed = kind & 1;
+		r->event_idx = kind & 2;
+		nr_start(r);
+		nr_give_buffers(r, 0, 200, 1536);
+		nr_settle(r);
+		for (unsigned i = 0; i < 4; i++)
+			assert_true(nr_inject(r, 0, i, LARGEST));
+		while (r->dev->queues[0].kicked || r->dev->queues[0].resting) {
+			assert_int_equal(loop_wait(r->loop, NR_MS), 0);
+			assert_false(r->dev->queues[0].polled);
+		}
+		assert_true(r->dev->queues[0].in_flight > 20);
+		for (unsigned i = 0; i < 4; i++)
+			nr_expect_packet(r, 0, i, LARGEST);
+		const struct virtq_buffer buffer = {NR_RX, 1536, true};
+		(void)virtq_driver_rings(&r->drivers[0]);
+		assert_true(nr_add(r, 0, &buffer, 1) >= 0);
+		assert_true(virtq_driver_rings(&r->drivers[0]));
+	}
+}
+
 /* A driver that never gives enough for the largest packet gets what fits; when it gives more, the largest. */
 static void a_poor_driver(void **state)
 {
@@ -624,6 +650,7 @@ int main(void)
 		TEST(packets_are_merged),
 		TEST(every_buffer_is_used),
 		TEST(receives_are_large_enough),
+		TEST(starved_receives_ask_for_a_doorbell),
 		TEST(a_poor_driver),
 		TEST(odd_buffers),
 		TEST(useless_buffers_come_back),
