@@ -17,7 +17,8 @@ enum {
 	ETHERNET_BYTES = 18, /* header and a VLAN tag */
 	CONFIG_BYTES = offsetof(struct virtio_net_config, rss_max_key_size),
 };
-static const uint64_t STARVED_NS = 1000000;
+/* Longer than a busy host keeps a vCPU from refilling its ring; a driver that is really poor waits once. */
+static const uint64_t STARVED_NS = 10000000;
 
 static uint64_t bit(unsigned feature)
 {
