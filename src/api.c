@@ -13,7 +13,7 @@ const char *vmlet_version(void)
 	return VMLET_VERSION;
 }
 
-static void copy_error(struct vmlet_error *to, const struct err *from)
+void api_copy_error(struct vmlet_error *to, const struct err *from)
 {
 	if (!to)
 		return;
@@ -90,6 +90,12 @@ static int init(struct vmlet *vm, const struct vmlet_config *config, struct err 
 		r = open_street(vm, err);
 	if (r == 0)
 		r = disks_open(&vm->disks, &vm->config, vm->loop, &vm->log, err);
+	if (r == 0)
+		r = nets_open(&vm->nets, &vm->config, vm->loop, &vm->log, err);
+	if (r == 0 && vm->config.vsock.path) {
+		vm->vsock_host = vsock_host_new(vm->loop, &vm->log, vm->config.vsock.path, err);
+		r = vm->vsock_host ? 0 : err->code;
+	}
 	return r;
 }
 
@@ -99,12 +105,12 @@ struct vmlet *vmlet_new(const struct vmlet_config *config, struct vmlet_error *r
 	struct vmlet *vm = calloc(1, sizeof(*vm));
 	if (!vm) {
 		err_set(&err, -ENOMEM, "virtual machine: %s", err_name(ENOMEM));
-		copy_error(ret_error, &err);
+		api_copy_error(ret_error, &err);
 		return NULL;
 	}
 	if (init(vm, config, &err) < 0) {
 		vmlet_free(vm);
-		copy_error(ret_error, &err);
+		api_copy_error(ret_error, &err);
 		return NULL;
 	}
 	api_tell(vm, VMLET_EVENT_CREATED, &vm->stats.created_ns, loop_now_ns(), "");
@@ -163,6 +169,22 @@ int api_machine_create(struct vmlet *vm, struct err *err)
 		.transport = (enum board_transport)vm->config.transport,
 		.disks = vm->disks.list,
 		.disk_count = vm->disks.count,
+		.nets = vm->nets.list,
+		.net_count = vm->nets.count,
+		.consoles = vm->street.consoles,
+		.console_count = vm->street.console_count,
+		.has_console = vm->config.console_count || vm->config.status_port,
+		.has_rng = vm->config.rng.enabled,
+		.rng = {.limit = {.bytes_per_s = vm->config.rng.bandwidth_bytes}},
+		.has_balloon = vm->config.balloon.enabled,
+		.balloon =
+			{
+				.target_bytes = vm->config.balloon.target_bytes,
+				.deflate_on_oom = vm->config.balloon.deflate_on_oom,
+				.reporting = vm->config.balloon.reporting,
+			},
+		.vsock_host = vm->vsock_host,
+		.vsock = {.guest_cid = vm->config.vsock.cid},
 		.virtio_sink = {virtio_broke, &vm->events},
 	};
 	machine->board = board_new(&config, &machine->vm, err);
@@ -198,72 +220,20 @@ int vmlet_start(struct vmlet *vm, struct vmlet_error *ret_error)
 			arm_timeout(vm, start_ns);
 	}
 	if (r < 0)
-		copy_error(ret_error, &err);
+		api_copy_error(ret_error, &err);
 	return r;
 }
 
 /* --- while it runs ------------------------------------------------------------------------------------ */
 
-int vmlet_type(struct vmlet *vm, int console, const void *data, size_t size_bytes)
-{
-	if (!api_is_running(vm) || console != VMLET_SERIAL_PORT)
-		return -EINVAL;
-	return (int)chr_type(vm->street.serial, data, size_bytes);
-}
-
-int vmlet_set_window_size(struct vmlet *vm, uint16_t rows, uint16_t columns)
-{
-	if (!vm->config.streams.enabled)
-		return -EINVAL;
-	vm->config.streams.rows = rows;
-	vm->config.streams.columns = columns; /* for a restarted guest */
-	if (vm->machine.board)
-		board_set_window_size(vm->machine.board, rows, columns);
-	return 0;
-}
-
 void vmlet_get_stats(const struct vmlet *vm, struct vmlet_stats *ret_stats)
 {
 	*ret_stats = vm->stats;
-	ret_stats->console_ns = chr_first_output_ns(vm->street.serial);
-	ret_stats->console_bytes = chr_output_bytes(vm->street.serial);
+	ret_stats->console_ns = street_first_output_ns(&vm->street);
+	ret_stats->console_bytes = street_output_bytes(&vm->street);
 }
 
-/* --- disks ---------------------------------------------------------------------------------------------- */
-
-static int find_disk(struct vmlet *vm, const char *id, struct err *err)
-{
-	if (!vm->machine.board)
-		return err_config(err, -EINVAL, "disk '%s': the VM is not running", id);
-	int index = disks_find(&vm->config, id);
-	return index < 0 ? err_config(err, index, "disk '%s': this VM has no disk of that id", id) : index;
-}
-
-int vmlet_resize_disk(struct vmlet *vm, const char *id, struct vmlet_error *ret_error)
-{
-	struct err err = {0};
-	int r = find_disk(vm, id, &err);
-	if (r >= 0)
-		r = disks_resize(&vm->disks, (unsigned)r, board_get_disk(vm->machine.board, (unsigned)r), &err);
-	if (r < 0)
-		copy_error(ret_error, &err);
-	return r;
-}
-
-int vmlet_get_disk_counters(struct vmlet *vm, const char *id, struct vmlet_disk_counters *ret_counters)
-{
-	int index = find_disk(vm, id, NULL);
-	if (index < 0)
-		return index;
-	struct virtio_counters sum = virtio_get_counters(board_get_disk(vm->machine.board, (unsigned)index));
-	*ret_counters = (struct vmlet_disk_counters){sum.chains, sum.doorbells, sum.interrupts, sum.interrupts_spared};
-	return 0;
-}
-
-const char *vmlet_serial_path(const struct vmlet *vm)
-{
-	return chr_path(vm->street.serial);
-}
+/* --- life's end ------------------------------------------------------------------------------------------ */
 
 void vmlet_free(struct vmlet *vm)
 {
@@ -274,6 +244,8 @@ void vmlet_free(struct vmlet *vm)
 		loop_timer_disarm(vm->loop, &vm->timeout_timer);
 		loop_timer_disarm(vm->loop, &vm->drain_timer);
 	}
+	vsock_host_free(vm->vsock_host);
+	nets_close(&vm->nets);
 	disks_close(&vm->disks);
 	street_close(&vm->street);
 	events_fini(&vm->events);

@@ -1,4 +1,5 @@
-/* Between api.c (what a VM is made of) and api_run.c (serving it, until its end). */
+/* Between api.c (what a VM is made of), api_devices.c (its devices while it runs) and api_run.c (serving it, until its
+ * end). */
 #pragma once
 
 #include "vmlet.h"
@@ -12,8 +13,10 @@
 #include "loader/loader.h"
 #include "log.h"
 #include "loop.h"
+#include "nets.h"
 #include "street.h"
 #include "vm.h"
+#include "vsock_host.h"
 
 /* What a guest's restart makes anew; everything else of a struct vmlet outlives it. */
 struct machine {
@@ -34,6 +37,8 @@ struct vmlet {
 	struct image *initrds;
 	unsigned initrd_count; /* open */
 	struct disks disks;
+	struct nets nets;
+	struct vsock_host *vsock_host; /* NULL: no vsock */
 
 	struct machine machine;
 	bool started;
@@ -55,6 +60,7 @@ struct vmlet {
 /* api.c: a fresh machine from the configuration; also after a failure api_machine_free is due. [owner] */
 int api_machine_create(struct vmlet *vm, struct err *err);
 void api_machine_free(struct machine *machine);
+void api_copy_error(struct vmlet_error *to, const struct err *from); /* `to` may be NULL */
 
 /* api_run.c. An event, and for the first of its kind the time; `first_ns` may be NULL. [owner] */
 void api_tell(struct vmlet *vm, enum vmlet_event_kind kind, uint64_t *first_ns, uint64_t ns, const char *text);

@@ -24,7 +24,7 @@ void api_tell(struct vmlet *vm, enum vmlet_event_kind kind, uint64_t *first_ns, 
 void api_tell_console(void *ctx)
 {
 	struct vmlet *vm = ctx;
-	uint64_t ns = chr_first_output_ns(vm->street.serial);
+	uint64_t ns = street_first_output_ns(&vm->street);
 	if (ns && !vm->stats.console_ns)
 		api_tell(vm, VMLET_EVENT_CONSOLE, &vm->stats.console_ns, ns, "");
 }

@@ -198,7 +198,10 @@ void status_file_close(struct status_file *file)
 	file->dir_fd = file->fd = -1;
 }
 
-/* Written, and on the disk, before it has its name. */
+/*
+ * Written before it has its name: a reader finds the whole text or nothing. It is not flushed to the disk, which took
+ * longer than all else that the contract asks for; who loses the host's power loses the run as well.
+ */
 static int fill_temporary(const struct status_file *file, const char *text, size_t size_bytes)
 {
 	int fd = create_temporary(file);
@@ -207,9 +210,8 @@ static int fill_temporary(const struct status_file *file, const char *text, size
 	if (fd < 0)
 		return fd;
 	r = write_all(fd, text, size_bytes);
-	if (r == 0 && fsync(fd) < 0)
+	if (close(fd) < 0 && r == 0)
 		r = -errno;
-	close(fd);
 	return r;
 }
 

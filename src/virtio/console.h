@@ -20,6 +20,8 @@ enum {
 	VIRTIO_CONSOLE_NAME_MAX = 64,  /* bytes with the NUL */
 };
 
+#define VIRTIO_CONSOLE_STATUS_PORT "org.vmlet.status"
+
 struct virtio_console_port {
 	const char *name;       /* NULL: a console; consoles come before named ports. Copied */
 	struct chr *chr;        /* borrowed, outlives the device */

@@ -4,16 +4,14 @@ A guest does what a script in scripts/ says, some of them in a Debian system on 
 """
 
 import functools
-import lzma
-import pathlib
 import random
 import re
 import subprocess
 
-from place import Failure, Job
+from guest import add_scripts, expect_ended, guest_command
+from place import Job
 from tests import BOOT_SECONDS, FAST, MIB, POWEROFF, check_errors, expect, expect_status, info_lines, vmlet_command
 
-SCRIPTS = pathlib.Path(__file__).resolve().parent / "scripts"
 # What 6.12 says on a machine without PCI.
 NO_PCI = "PCI: Fatal: No config space access function found"
 MODULES = ["virtio_pci", "virtio_mmio", "virtio_blk"]
@@ -33,44 +31,9 @@ esac
 
 # --- the guest ------------------------------------------------------------------------------------------
 
-def module_order(directory):
-    """The files of MODULES and what they need, each after what it needs. What is built in has no file."""
-    needs = {}
-    for line in (directory / "modules.dep").read_text(encoding="utf-8").splitlines():
-        file, dependencies = line.split(":")
-        needs[file] = dependencies.split()
-    order = []
-    for name in MODULES:
-        for file in needs:
-            if pathlib.PurePath(file).name.split(".")[0] == name:
-                order += [each for each in [*reversed(needs[file]), file] if each not in order]
-    return [directory / file for file in order]
-
-
-def add_disk_initrd(job, kernel, programs=()):
-    """An initrd with the modules that disks need, the scripts, and programs of the host."""
-    spec = "dir /modules 755 0 0\ndir /scripts 755 0 0\n"
-    names = []
-    for source in module_order(job.guest(f"{kernel.split('/')[0]}/modules")):
-        names.append(source.name.split(".")[0])
-        data = source.read_bytes()
-        module = job.write(f"{names[-1]}.ko", lzma.decompress(data) if source.suffix == ".xz" else data)
-        spec += f"file /modules/{module} {job.directory / module} 644 0 0\n"
-    job.write("order", "\n".join(names) + "\n")
-    spec += f"file /modules/order {job.directory}/order 644 0 0\n"
-    spec += "".join(f"file /scripts/{path.name} {path} 755 0 0\n" for path in SCRIPTS.iterdir())
-    spec += "".join(f"file /bin/{name} {job.directory / name} 755 0 0\n" for name in programs)
-    subprocess.run([job.tools / "make-cpio", job.directory / "disk.cpio"], input=spec, text=True, check=True)
-    return "disk.cpio"
-
-
-def disk_command(job, kernel, actions, disks, cpus=2, memory="512M", options=(), cmdline="", programs=()):
-    """Quoted words of a shell command; $IMAGE in a disk stands for the Debian image."""
-    initrds = [job.add_guest("initramfs/test.cpio"), add_disk_initrd(job, kernel, programs)]
+def disk_command(job, kernel, actions, disks, options=(), **more):
     options = [*options, *(word for disk in disks for word in ("-d", disk))]
-    command = vmlet_command(job, kernel, f"{FAST} vmlet.run={','.join(['modules', *actions])} {cmdline}", initrds, cpus,
-                            memory, options)
-    return " ".join(f'"{word}"' for word in command)
+    return guest_command(job, kernel, MODULES, actions, options, **more)
 
 
 def run_script(job, script, timeout):
@@ -80,11 +43,6 @@ def run_script(job, script, timeout):
     return job.run(["sh", "test.sh"], timeout)
 
 
-def expect_ended(output, script, status=0):
-    found = re.findall(rf"^vmlet: {script} ended with (\d+)$", output, re.MULTILINE)
-    expect(found == [str(status)], f"the guest's script {script} ended with {found}, not {status}")
-
-
 # --- a whole system -------------------------------------------------------------------------------------
 
 def debian(place, kernel, transport="pci"):
@@ -92,7 +50,7 @@ def debian(place, kernel, transport="pci"):
     with Job(place) as job:
         image = job.use_image("debian-root/root.img")
         command = vmlet_command(job, kernel, f"{FAST} vmlet.run=modules,init:/sbin/init",
-                                [job.add_guest("initramfs/test.cpio"), add_disk_initrd(job, kernel)], 2, "512M",
+                                [job.add_guest("initramfs/test.cpio"), add_scripts(job, kernel, MODULES)], 2, "512M",
                                 ["-d", f"{image},overlay", "--transport", transport])
         # Not within BOOT_SECONDS: systemd starts a hundred processes.
         output = job.converse(f"""

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "arch/cpu.h"
+#include "arch/x86/board_models.h"
 #include "arch/x86/board_virtio.h"
 #include "arch/x86/irqchip.h"
 #include "arch/x86/layout.h"
@@ -35,7 +36,7 @@ struct board {
 	struct device *stream_port; /* NULL: none */
 	uint64_t loaded_ns;
 	struct board_virtio *virtio;
-	struct virtio_device **disks; /* board_virtio's */
+	struct board_models models;
 };
 
 unsigned board_max_cpus(void)
@@ -163,30 +164,32 @@ static int add_devices(struct board *board, const struct board_config *config, s
 	return r;
 }
 
-static int add_disks(struct board *board, const struct board_config *config, struct err *err)
+static int add_virtio(struct board *board, const struct board_config *config, struct err *err)
 {
-	struct vm *vm = board->vm;
-	board->virtio = board_virtio_new(vm, config->transport, err);
+	board->virtio = board_virtio_new(board->vm, config->transport, err);
 	if (!board->virtio)
 		return err->code;
-	board->disks = calloc(config->disk_count + 1, sizeof(struct virtio_device *));
-	if (!board->disks)
-		return err_set(err, -ENOMEM, "board: %s", err_name(ENOMEM));
-	for (unsigned i = 0; i < config->disk_count; i++) {
-		const struct board_disk *disk = &config->disks[i];
-		board->disks[i] = virtio_blk_new(disk->loop, vm->gmem, vm->log, disk->block, &disk->init, err);
-		if (board->disks[i])
-			virtio_set_owner(board->disks[i], disk->name, config->virtio_sink);
-		int r = board_virtio_add(board->virtio, board->disks[i], err);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	return board_models_add(&board->models, board->vm, config, board->virtio, err);
 }
 
 struct virtio_device *board_get_disk(struct board *board, unsigned index)
 {
-	return board->disks[index];
+	return board->models.disks[index];
+}
+
+struct virtio_device *board_get_net(struct board *board, unsigned index)
+{
+	return board->models.nets[index];
+}
+
+struct virtio_device *board_get_console(struct board *board)
+{
+	return board->models.console;
+}
+
+struct virtio_device *board_get_balloon(struct board *board)
+{
+	return board->models.balloon;
 }
 
 uint64_t board_loaded_ns(const struct board *board)
@@ -332,7 +335,7 @@ static int bring_up(struct board *board, const struct board_config *config, cons
 	if (r == 0)
 		r = add_devices(board, config, err);
 	if (r == 0)
-		r = add_disks(board, config, err);
+		r = add_virtio(board, config, err);
 	if (r == 0)
 		r = write_acpi(board, config->cpu_count, cpu_model_address_bits(model), err);
 	if (r == 0)
@@ -370,7 +373,7 @@ void board_free(struct board *board)
 	if (!board)
 		return;
 	board_virtio_free(board->virtio);
-	free(board->disks);
+	board_models_free(&board->models);
 	while (board->device_count) {
 		struct device *dev = board->devices[--board->device_count];
 		bus_unmap(&board->vm->pio, dev);
