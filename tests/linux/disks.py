@@ -10,10 +10,8 @@ import subprocess
 
 from guest import add_scripts, expect_ended, guest_command
 from place import Job
-from tests import BOOT_SECONDS, FAST, MIB, POWEROFF, check_errors, expect, expect_status, info_lines, vmlet_command
+from tests import BOOT_SECONDS, FAST, MIB, NO_PCI, POWEROFF, check_errors, expect, expect_status, info_lines, vmlet_command
 
-# What 6.12 says on a machine without PCI.
-NO_PCI = "PCI: Fatal: No config space access function found"
 MODULES = ["virtio_pci", "virtio_mmio", "virtio_blk"]
 # Where vmlet runs, before it does: a file system that can O_DIRECT (the job's directory may be in memory).
 SCRATCH = """

@@ -56,7 +56,9 @@ class Job:
         self._scratch.cleanup()
 
     def add(self, name, source):
-        """The file's name in the job."""
+        """The file's name in the job; the same may be added again."""
+        if (self.directory / name).exists():
+            return name
         try:
             os.link(os.path.realpath(source), self.directory / name)
         except OSError:

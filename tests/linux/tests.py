@@ -13,6 +13,8 @@ from place import Failure, Job
 FAST = "console=ttyS0 quiet cryptomgr.notests mitigations=off"
 BOOT_SECONDS = 120   # ten times what it takes on an idle machine
 MIB = 1 << 20
+# What 6.12 says on a machine without PCI.
+NO_PCI = "PCI: Fatal: No config space access function found"
 # vmlet's exit statuses; see `vmlet help exit-status`.
 POWEROFF, CONFIG, REBOOT, PANIC, TRIPLE_FAULT, LEFT = 0, 2, 80, 81, 82, 85
 
