@@ -181,8 +181,9 @@ struct netif_passt_config {
 
 /*
  * Starts passt on a socket pair (nothing has to be waited for, no file can be left behind), in the foreground, and ends
- * it with the back end; if we are killed it sees the socket close. What it says goes to the log at debug level, its
- * last line into the error when it ends at once. When it ends later it is started again, in growing steps; the link is
+ * it with the back end; if we are killed it sees the socket close. Returns when it has begun to read (some tens of
+ * milliseconds; three seconds at most). What it says goes to the log at debug level, its last line into the error when
+ * it ends before that. When it ends later it is started again, in growing steps; the link is
  * down meanwhile.
  */
 struct netif *netif_passt_open(struct loop *loop, const struct log *log, const struct netif_passt_config *config,

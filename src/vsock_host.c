@@ -48,8 +48,7 @@ struct vsock_host {
 	const struct log *log;
 	struct log_limit limit;
 	struct vsock_host_client client;
-	char path[UNIX_SOCKET_PATH_MAX + 1];
-	int listen_fd;
+	struct unix_listener listener;
 	bool closing;
 	struct loop_op accept_op;
 	struct loop_timer retry_timer; /* to accept again */
@@ -203,7 +202,7 @@ static void accept_next(struct vsock_host *host)
 {
 	if (host->accept_op.state != LOOP_OP_IDLE || !free_place(host))
 		return;
-	if (loop_accept(host->loop, &host->accept_op, host->listen_fd) < 0)
+	if (loop_accept(host->loop, &host->accept_op, host->listener.fd) < 0)
 		retry_later(host);
 }
 
@@ -241,7 +240,7 @@ static void accepted(struct loop_op *op, int res)
 		return;
 	}
 	/* EMFILE and its like pass. */
-	log_guest(host->log, &host->limit, "vsock socket '%s': accept: %s", host->path, err_name(res));
+	log_guest(host->log, &host->limit, "vsock socket '%s': accept: %s", host->listener.path, err_name(res));
 	retry_later(host);
 }
 
@@ -252,7 +251,6 @@ static void init(struct vsock_host *host, struct loop *loop, const struct log *l
 {
 	host->loop = loop;
 	host->log = log;
-	host->listen_fd = -1;
 	host->accept_op.done = accepted;
 	host->retry_timer.fn = retry;
 	host->line_timer.fn = callers_are_late;
@@ -277,13 +275,11 @@ struct vsock_host *vsock_host_new(struct loop *loop, const struct log *log, cons
 		return NULL;
 	}
 	init(host, loop, log);
-	host->listen_fd = unix_socket_listen(path, BACKLOG, err);
-	if (host->listen_fd < 0) {
+	if (unix_listener_open(&host->listener, path, BACKLOG, err) < 0) {
 		err_wrap(err, "vsock socket '%s'", path);
 		free(host);
 		return NULL;
 	}
-	memcpy(host->path, path, strlen(path));
 	accept_next(host);
 	return host;
 }
@@ -303,8 +299,7 @@ void vsock_host_free(struct vsock_host *host)
 	loop_drain(host->loop, &host->accept_op);
 	for (unsigned i = 0; i < CALLERS_MAX; i++)
 		loop_drain(host->loop, &host->callers[i].op);
-	(void)unlink(host->path);
-	close(host->listen_fd);
+	unix_listener_close(&host->listener);
 	free(host);
 }
 
@@ -316,6 +311,6 @@ void vsock_host_set_client(struct vsock_host *host, const struct vsock_host_clie
 int vsock_host_connect(struct vsock_host *host, uint32_t port)
 {
 	char path[UNIX_SOCKET_PATH_MAX + 1];
-	(void)snprintf(path, sizeof(path), "%.*s_%u", PATH_MAX_BYTES, host->path, port);
+	(void)snprintf(path, sizeof(path), "%.*s_%u", PATH_MAX_BYTES, host->listener.path, port);
 	return unix_socket_connect(path);
 }

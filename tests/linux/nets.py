@@ -21,7 +21,7 @@ case $IMAGE in
 *)	mount -t ext4 -o ro,noload,loop $IMAGE /mnt || exit ;;
 esac
 for directory in dev proc sys; do mount -o bind /$directory /mnt/$directory || exit; done
-for directory in run tmp; do mount -t tmpfs tmpfs /mnt/$directory || exit; done
+for directory in run tmp var/tmp; do mount -t tmpfs tmpfs /mnt/$directory || exit; done
 mkdir /mnt/run/job
 mount -o bind $PWD /mnt/run/job
 exec chroot /mnt /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin IMAGE=$IMAGE bash -c 'cd /run/job && exec bash ./host.sh'
