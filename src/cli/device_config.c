@@ -110,7 +110,7 @@ static int fill_nets(struct device_config *devices, const struct device_values *
 	const struct net_option *options = values->items;
 
 	config->nets = devices->net_pointers;
-	if (options && options->is_none)
+	if (!options || options->is_none)
 		return 0;
 	for (size_t i = 0; i < values->values.count; i++) {
 		int r = fill_net(devices, &options[i], &devices->nets[i], error);
