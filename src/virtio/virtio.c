@@ -351,7 +351,6 @@ static int open_queues(struct virtio_device *dev, const struct virtio_init *init
 		struct virtio_queue *queue = &dev->queues[i];
 		*queue = (struct virtio_queue){
 			.dev = dev, .index = i, .size_max = init->queue_size_max, .doorbell_fd = -1};
-		queue->is_kept = init->kept_queues >> i & 1;
 		reset_queue_registers(queue);
 	}
 	for (unsigned i = 0; i < dev->queue_count; i++) {

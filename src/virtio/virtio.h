@@ -86,7 +86,6 @@ struct virtio_queue {
 	struct virtio_device *dev;
 	unsigned index;
 	uint16_t size_max;
-	bool is_kept; /* see virtio_init.kept_queues */
 
 	/* Registers, as the driver sets them. */
 	uint16_t size;
@@ -164,12 +163,6 @@ struct virtio_init {
 	bool packed;       /* offer packed rings too */
 	unsigned queue_count;
 	uint16_t queue_size_max; /* a power of two */
-	/*
-	 * A bit for each queue whose chains the model keeps until something comes from outside (receive buffers): that
-	 * many are in flight does not mean that it is busy, nor that one will be pushed soon. Its driver is asked to
-	 * ring whenever the loop sleeps.
-	 */
-	uint32_t kept_queues;
 	unsigned config_size_bytes;
 };
 

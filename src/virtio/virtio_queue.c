@@ -16,7 +16,6 @@
  *     served          model->serve is being called, or the model has stopped popping and will call virtio_kick
  *     resting         the ring was empty; the loop looks at it until it sleeps, and the driver need not ring
  *     polled          the loop sleeps, POLL_IN_FLIGHT or more chains are in flight, the driver is not asked to ring
- *                     (never a queue whose chains the model keeps: see virtio_init.kept_queues)
  *     asleep          the loop sleeps, the driver is asked to ring, and was asked before the last look at the ring
  *
  * A model that needs more chains to go on (virtio_need_more) has its queue asleep, not polled.
@@ -107,7 +106,7 @@ static void rest(struct virtio_queue *queue)
 static bool sleep_now(struct virtio_queue *queue)
 {
 	queue->resting = false;
-	if (!queue->is_kept && !queue->hungry && queue->in_flight >= POLL_IN_FLIGHT) {
+	if (!queue->hungry && queue->in_flight >= POLL_IN_FLIGHT) {
 		poll_soon(queue);
 		return false;
 	}

@@ -29,7 +29,6 @@ enum {
 	FAKE_QUEUE_SIZE = 16,
 	FAKE_CONFIG_SIZE = 24,
 	FAKE_FEATURE = 5, /* its own feature bit */
-	FAKE_KEPT = 1,    /* the queue whose chains are said to be kept */
 	FAKE_RAM_BYTES = 0x100000,
 	FAKE_RINGS = 0x10000,
 	FAKE_RINGS_STEP = 0x20000,
@@ -45,6 +44,7 @@ struct fake {
 	bool batches;     /* serve pops all, and then pushes all */
 	bool refuses;     /* serve pops nothing */
 	bool unpops;      /* serve gives the first chain back to the ring */
+	bool needs_more;  /* what is held does not end before there is more */
 	unsigned refills; /* each echo makes one more chain available, so often */
 	struct virtq_driver *refill_driver;
 
@@ -114,6 +114,8 @@ static inline void fake_serve(struct virtio_device *dev, unsigned queue)
 	}
 	if (f->batches)
 		fake_release_locked(f, queue, UINT32_MAX);
+	if (f->needs_more)
+		virtio_need_more(dev, queue);
 }
 
 static inline void fake_release(struct fake *f, unsigned queue, unsigned count)
@@ -216,7 +218,6 @@ static inline void rig_init_device(struct rig *rig, struct loop *loop)
 		.packed = true,
 		.queue_count = FAKE_QUEUES,
 		.queue_size_max = FAKE_QUEUE_SIZE,
-		.kept_queues = 1U << FAKE_KEPT,
 		.config_size_bytes = FAKE_CONFIG_SIZE,
 	};
 	rig->fake = calloc(1, sizeof(*rig->fake));
