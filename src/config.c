@@ -57,6 +57,8 @@ int config_init(struct vmlet_config *config, const struct vmlet_config *from, st
 				  "(call vmlet_config_init, or use a newer library)",
 				  from->struct_size, sizeof(*config));
 	memcpy(config, from, from->struct_size);
+	if (config->vsock.cid == 0)
+		config->vsock.cid = VSOCK_CID_DEFAULT;
 	int r = config_own(config, err);
 	return r < 0 ? r : config_check(config, err);
 }

@@ -223,7 +223,7 @@ static int check_vsock(const struct vmlet_vsock *vsock, struct err *err)
 		return 0;
 	if (!*vsock->path)
 		return err_config(err, -EINVAL, "vsock: no path is given");
-	if (vsock->cid && (vsock->cid < VIRTIO_VSOCK_CID_MIN || vsock->cid == VSOCK_CID_ANY))
+	if (vsock->cid < VIRTIO_VSOCK_CID_MIN || vsock->cid == VSOCK_CID_ANY)
 		return err_config(err, -EINVAL, "vsock: context identifier %u: a guest's is %d to %u", vsock->cid,
 				  VIRTIO_VSOCK_CID_MIN, VSOCK_CID_ANY - 1);
 	return 0;

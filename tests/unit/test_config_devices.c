@@ -259,6 +259,18 @@ static void balloon_and_vsock(void **state)
 	accept(&from);
 }
 
+/* Also in a struct that its user has filled without vmlet_config_init's default. */
+static void no_cid_is_the_default(void **state)
+{
+	(void)state;
+	struct vmlet_config config, from = make_config();
+	struct err err = {0};
+	from.vsock = (struct vmlet_vsock){.path = "v.sock"};
+	assert_int_equal(config_init(&config, &from, &err), 0);
+	assert_int_equal(config.vsock.cid, 3);
+	config_fini(&config);
+}
+
 static void all_devices_have_room(void **state)
 {
 	(void)state;
@@ -295,6 +307,7 @@ int main(void)
 		cmocka_unit_test(consoles_are_copied),
 		cmocka_unit_test(how_many_consoles),
 		cmocka_unit_test(balloon_and_vsock),
+		cmocka_unit_test(no_cid_is_the_default),
 		cmocka_unit_test(all_devices_have_room),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
