@@ -197,18 +197,19 @@ static uint8_t answer_to(struct virtio_net *net, const struct virtq_chain *chain
 	return carry_out(net, header.class, &command) ? VIRTIO_NET_OK : VIRTIO_NET_ERR;
 }
 
+/* One in a round: to switch a tap's queues the kernel waits for all of the host's CPUs, for each queue. */
 void net_control_serve(struct virtio_net *net, unsigned queue)
 {
 	struct virtq_chain chain;
-	while (has(net, VIRTIO_NET_F_CTRL_VQ) && virtio_pop(&net->dev, queue, &chain) == 1) {
-		uint32_t written_bytes = 0;
-		if (chain.in_bytes < sizeof(virtio_net_ctrl_ack)) {
-			virtio_break(&net->dev, "queue %u: a command without room for its answer", queue);
-		} else {
-			virtio_net_ctrl_ack ack = answer_to(net, &chain);
-			written_bytes =
-				(uint32_t)iov_write(chain.iov + chain.out_count, chain.in_count, 0, &ack, sizeof(ack));
-		}
-		virtio_push(&net->dev, queue, &chain, written_bytes);
+	uint32_t written_bytes = 0;
+	if (!has(net, VIRTIO_NET_F_CTRL_VQ) || virtio_pop(&net->dev, queue, &chain) == 0)
+		return;
+	if (chain.in_bytes < sizeof(virtio_net_ctrl_ack)) {
+		virtio_break(&net->dev, "queue %u: a command without room for its answer", queue);
+	} else {
+		virtio_net_ctrl_ack ack = answer_to(net, &chain);
+		written_bytes = (uint32_t)iov_write(chain.iov + chain.out_count, chain.in_count, 0, &ack, sizeof(ack));
 	}
+	virtio_push(&net->dev, queue, &chain, written_bytes);
+	virtio_kick(&net->dev, queue);
 }
