@@ -43,6 +43,7 @@ static bool is_socket(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0;
 }
 
+/* Asked once: a descriptor that changes its mind must not change ours. */
 static bool is_tap(const struct vmlet_net *net)
 {
 	return net->kind == VMLET_NET_TAP || (net->kind == VMLET_NET_FD && !is_socket(net->fd));
@@ -80,19 +81,12 @@ static struct netif *open_passt(const struct vmlet_net *net, struct loop *loop, 
 	return netif_passt_open(loop, log, &config, err);
 }
 
-static struct netif *open_netif(const struct vmlet_net *net, struct loop *loop, const struct log *log, struct err *err)
+static struct netif *open_netif(const struct vmlet_net *net, bool tap, struct loop *loop, const struct log *log,
+				struct err *err)
 {
-	switch (net->kind) {
-	case VMLET_NET_PASST:
+	if (net->kind == VMLET_NET_PASST)
 		return open_passt(net, loop, log, err);
-	case VMLET_NET_STREAM:
-	case VMLET_NET_LISTEN:
-		return open_stream(net, loop, log, err);
-	case VMLET_NET_FD:
-		return is_tap(net) ? open_tap(net, loop, log, err) : open_stream(net, loop, log, err);
-	default:
-		return open_tap(net, loop, log, err);
-	}
+	return tap ? open_tap(net, loop, log, err) : open_stream(net, loop, log, err);
 }
 
 /* The same over a guest's restart; another one for each VM, so that two of them can be on one network. */
@@ -132,10 +126,11 @@ static int open_net(struct nets *nets, unsigned index, const struct vmlet_config
 	int r = choose_mac(net, board->init.mac, err);
 	if (r < 0)
 		return r;
-	board->netif = open_netif(net, loop, log, err);
+	bool tap = is_tap(net);
+	board->netif = open_netif(net, tap, loop, log, err);
 	if (!board->netif)
 		return err->code;
-	if (is_tap(net))
+	if (tap)
 		nets->interfaces[index] = netif_tap_interface(board->netif);
 	nets->count++;
 	return 0;

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -128,6 +129,41 @@ WRAP_INT(grantpt, EACCES, 0, (int fd), (fd))
 WRAP_INT(unlockpt, EIO, 0, (int fd), (fd))
 WRAP_INT(tcgetattr, EIO, 0, (int fd, struct termios *modes), (fd, modes))
 WRAP_INT(tcsetattr, EIO, 0, (int fd, int when, const struct termios *modes), (fd, when, modes))
+
+WRAP_INT(getsockopt, ENOBUFS, 0, (int fd, int level, int name, void *value, socklen_t *size),
+	 (fd, level, name, value, size))
+WRAP_INT(fchmod, EPERM, 0, (int fd, mode_t mode), (fd, mode))
+
+static int fcntl_with(int (*real)(int, int, ...), int fd, int what, va_list args)
+{
+	if (fails("fcntl", (unsigned)what))
+		FAIL_WITH(EMFILE, -1);
+	return real(fd, what, va_arg(args, long));
+}
+
+#define WRAP_FCNTL(name)                                                                                               \
+	int __real_##name(int fd, int what, ...);                                                                      \
+	int __wrap_##name(int fd, int what, ...);                                                                      \
+	int __wrap_##name(int fd, int what, ...)                                                                       \
+	{                                                                                                              \
+		va_list args;                                                                                          \
+		va_start(args, what);                                                                                  \
+		int r = fcntl_with(__real_##name, fd, what, args);                                                     \
+		va_end(args);                                                                                          \
+		return r;                                                                                              \
+	}
+
+WRAP_FCNTL(fcntl)
+WRAP_FCNTL(fcntl64)
+
+ssize_t __real_getrandom(void *data, size_t size, unsigned flags);
+ssize_t __wrap_getrandom(void *data, size_t size, unsigned flags);
+ssize_t __wrap_getrandom(void *data, size_t size, unsigned flags)
+{
+	if (fails("getrandom", size))
+		FAIL_WITH(ENOSYS, -1);
+	return __real_getrandom(data, size, flags);
+}
 
 int __real_ptsname_r(int fd, char *name, size_t size);
 int __wrap_ptsname_r(int fd, char *name, size_t size);
@@ -259,6 +295,8 @@ static bool may_go_on(void)
 {
 	if (strcmp(failed_call, "mmap") == 0) /* a file that cannot be mapped is read */
 		return failed_detail & MAP_FIXED;
+	if (strcmp(failed_call, "fcntl") == 0) /* a socket's mode: it is slower at worst */
+		return failed_detail == F_SETFL;
 	if (strcmp(failed_call, "ioctl") != 0)
 		return false;
 	switch (failed_detail) {
@@ -362,10 +400,57 @@ struct variant {
 	const char *path; /* in the test's directory */
 	unsigned cpus;
 	bool initrd, new_only;
+	bool devices; /* network cards by a socket pair and on a path, console, port, balloon, vsock and random numbers
+		       */
 	enum vmlet_boot_protocol protocol;
 };
 
 static char kernel[4096], serial_path[256], initrd_path[256];
+
+/* What a configuration with devices points to. */
+struct devices {
+	struct vmlet_net nets[2];
+	const struct vmlet_net *net_list[2];
+	struct vmlet_console consoles[2];
+	const struct vmlet_console *console_list[2];
+	char net_path[256], vsock_path[256];
+	int fds[2];
+};
+
+static void devices_init(struct devices *devices)
+{
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, devices->fds) == 0, "socketpair");
+	temp_path(devices->net_path, sizeof(devices->net_path), "net");
+	temp_path(devices->vsock_path, sizeof(devices->vsock_path), "vsock");
+	for (unsigned i = 0; i < 2; i++) {
+		vmlet_net_init(&devices->nets[i]);
+		vmlet_console_init(&devices->consoles[i]);
+		devices->net_list[i] = &devices->nets[i];
+		devices->console_list[i] = &devices->consoles[i];
+	}
+	devices->nets[0].kind = VMLET_NET_FD;
+	devices->nets[0].fd = devices->fds[0];
+	devices->nets[1].kind = VMLET_NET_LISTEN;
+	devices->nets[1].path = devices->net_path;
+	devices->consoles[1].name = "org.test.port";
+}
+
+static void devices_fini(const struct devices *devices)
+{
+	close(devices->fds[0]);
+	close(devices->fds[1]);
+}
+
+static void add_devices(struct vmlet_config *config, const struct devices *devices)
+{
+	config->nets = devices->net_list;
+	config->net_count = 2;
+	config->consoles = devices->console_list;
+	config->console_count = 2;
+	config->balloon = (struct vmlet_balloon){.enabled = true, .reporting = true};
+	config->vsock.path = devices->vsock_path;
+	config->rng.enabled = true;
+}
 
 static void fill_config(struct vmlet_config *config, const struct variant *variant, const char *const *initrds)
 {
@@ -403,6 +488,8 @@ static void try_run(struct vmlet *vm)
 	CHECK(failed_call && strlen(result.text) > 8, "after %s: '%s'", describe_call(), result.text);
 }
 
+static struct devices devices;
+
 /* False once the run did not reach the call that was to fail. */
 static bool try_once(const struct variant *variant, unsigned k)
 {
@@ -414,6 +501,8 @@ static bool try_once(const struct variant *variant, unsigned k)
 	int r = 0;
 
 	fill_config(&config, variant, initrds);
+	if (variant->devices)
+		add_devices(&config, &devices);
 	fail_at = k;
 	failed_call = NULL;
 	atomic_store(&calls, 0);
@@ -435,6 +524,8 @@ static bool try_once(const struct variant *variant, unsigned k)
 	      "the failure of %s was not noticed", describe_call());
 	CHECK(!failed_call || !vm || !variant->new_only, "vmlet_new did not notice the failure of %s", describe_call());
 	check_state(&before);
+	CHECK(!variant->devices || (access(devices.net_path, F_OK) < 0 && access(devices.vsock_path, F_OK) < 0),
+	      "after %s: a socket's file is left", describe_call());
 	return failed_call != NULL;
 }
 
@@ -451,12 +542,14 @@ static void run_variant(const void *arg)
 	write_file(initrd_path, initrd, sizeof(initrd));
 	if (variant->path)
 		temp_path(serial_path, sizeof(serial_path), variant->path);
+	devices_init(&devices);
 	/* Once without failures: libc's own lazy allocations. */
 	try_once(variant, 0);
 	while (try_once(variant, k))
 		CHECK(++k < ATTEMPTS_MAX, "no end of calls");
 	CHECK(k > 8, "only %u calls were made to fail: is the wrapping in effect?", k - 1);
 	printf("%u calls failed, one by one\n", k - 1);
+	devices_fini(&devices);
 	temp_remove();
 }
 
@@ -475,6 +568,7 @@ static const struct variant new_file = {
 	.serial = {.kind = VMLET_SERIAL_FILE}, .path = "serial", .cpus = 1, .new_only = true};
 static const struct variant new_unix = {
 	.serial = {.kind = VMLET_SERIAL_UNIX}, .path = "socket", .cpus = 1, .new_only = true};
+static const struct variant devices_run = {.serial = SERIAL_FD, .cpus = 1, .devices = true};
 static const struct variant run_pty = {.serial = {.kind = VMLET_SERIAL_PTY}, .cpus = 1};
 
 static const struct test tests[] = {
@@ -485,6 +579,7 @@ static const struct test tests[] = {
 	TEST_LONG("run", run_variant, &plain, 120),
 	TEST_LONG("run-smp", run_variant, &smp, 120),
 	TEST_LONG("run-linux64-initrd", run_variant, &linux64, 120),
+	TEST_LONG("run-devices", run_variant, &devices_run, 120),
 	TEST_LONG("run-pty", run_variant, &run_pty, 120),
 	{0},
 };
