@@ -129,17 +129,17 @@ static void accept_again(struct loop_timer *timer)
 	accept_next(container_of(timer, struct opened, retry_timer));
 }
 
-/* One peer at a time: another is told by the end of its connection. */
+/* One peer at a time: another is told by the end of its connection. Who may connect may do so without end: no info. */
 static void take_peer(struct opened *opened, int fd)
 {
 	struct netif_stream *stream = &opened->stream;
 	if (stream->link == STREAM_DOWN) {
-		log_info(stream->log, "net '%s': a peer has connected", stream->text);
+		log_debug(stream->log, "net '%s': a peer has connected", stream->text);
 		netif_stream_attach(stream, fd);
 	} else if (stream->link == STREAM_CLOSING && opened->next_fd < 0) {
 		opened->next_fd = fd;
 	} else {
-		log_info(stream->log, "net '%s': another peer was turned away", stream->text);
+		log_debug(stream->log, "net '%s': another peer was turned away", stream->text);
 		close(fd);
 	}
 }
@@ -164,7 +164,7 @@ static void listen_lost(struct netif_stream *stream)
 {
 	struct opened *opened = opened_of(stream);
 	int fd = opened->next_fd;
-	log_info(stream->log, "net '%s': the peer has left", stream->text);
+	log_debug(stream->log, "net '%s': the peer has left", stream->text);
 	opened->next_fd = -1;
 	if (fd >= 0)
 		netif_stream_attach(stream, fd);

@@ -35,7 +35,7 @@ static struct rig {
 	unsigned ends;
 	bool link_up;
 	unsigned link_changes;
-	unsigned warnings;
+	unsigned warnings, said; /* lines of warnings; of info, too */
 	char last_warning[512], all_lines[8192];
 } rig;
 
@@ -46,6 +46,7 @@ static inline void rig_sink(void *ctx, enum log_level level, const char *line)
 		rig.warnings++;
 		(void)snprintf(rig.last_warning, sizeof(rig.last_warning), "%s", line);
 	}
+	rig.said += level <= LOG_LEVEL_INFO;
 	size_t used = strlen(rig.all_lines);
 	(void)snprintf(rig.all_lines + used, sizeof(rig.all_lines) - used, "%s\n", line);
 }

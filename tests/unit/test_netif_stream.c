@@ -499,7 +499,7 @@ static void a_second_peer_is_turned_away(void **state)
 	rig_send(1, 60);
 	peer_expect_frame(1, 60);
 	assert_int_equal(rig.link_changes, 1);
-	assert_int_equal(rig.warnings, 0);
+	assert_int_equal(rig.said, 0); /* it may try without end */
 }
 
 static void peers_come_and_go(void **state)
@@ -519,7 +519,7 @@ static void peers_come_and_go(void **state)
 		/* The next may come before the last one's end was seen: then it is turned away, and tries again. */
 		rig_wait_until(!rig.link_up);
 	}
-	assert_int_equal(rig.warnings, 0);
+	assert_int_equal(rig.said, 0);
 }
 
 /* Two back ends joined: what two VMs do. */
