@@ -77,7 +77,7 @@ struct netif_info {
 struct netif_counters {
 	uint64_t sent, sent_bytes; /* packets, and bytes without the header */
 	uint64_t received, received_bytes;
-	uint64_t dropped; /* of both ways */
+	uint64_t dropped; /* of both ways; also by the device, without a cable */
 };
 
 /* The device's side. */

@@ -320,8 +320,10 @@ static void deliver(struct net_receive *receive, uint32_t packet_bytes)
 static bool is_wanted(const struct virtio_net *net, const struct net_receive *receive)
 {
 	uint8_t destination[NET_FILTER_MAC_BYTES];
-	if (!net->plugged)
+	if (!net->plugged) {
+		net->netif->counters.dropped++;
 		return false;
+	}
 	if (net->filter.promisc)
 		return true;
 	iov_read(receive->iov, receive->iov_count, NETIF_HEADER_BYTES, destination, sizeof(destination));

@@ -143,6 +143,7 @@ void net_tx_serve(struct net_tx *tx, unsigned max)
 	struct virtq_chain chain;
 	for (; max && may_serve(tx) && virtio_pop(&net->dev, tx->queue, &chain) == 1; max--) {
 		if (!net->plugged || !is_packet(tx, &chain)) {
+			net->netif->counters.dropped++;
 			virtio_push(&net->dev, tx->queue, &chain, 0);
 		} else if (net_limit_tx(net, tx->pair, chain.out_bytes)) {
 			send_chain(tx, &chain);

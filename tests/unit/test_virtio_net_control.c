@@ -360,7 +360,9 @@ static void the_link(void **state)
 	nr_send(r, 0, 1, 100);
 	nr_wait_sent(r, 0);
 	assert_int_equal(r->net->sent, 0);
+	assert_int_equal(r->net->netif.counters.dropped, 1);
 	assert_false(lets_in(r, NR_MAC));
+	assert_int_equal(r->net->netif.counters.dropped, 2);
 
 	virtio_net_set_link(r->dev, true);
 	assert_int_equal(nr_config(r).status, VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE);
