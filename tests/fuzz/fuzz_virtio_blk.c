@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz_virtio_model.h"
 #include "gmem.h"
 #include "util.h"
 #include "virtio/blk.h"
@@ -23,9 +24,6 @@ enum {
 	QUEUES = 2,
 	QUEUE_SIZE = 8,
 	RAM_BYTES = 0x10000,
-	RINGS_STEP = 0x1000, /* a queue's: descriptors, driver's area at 0x400, device's at 0x800 */
-	DRIVER_AREA = 0x400,
-	DEVICE_AREA = 0x800,
 	TABLES = 0x2000,
 	HEADERS = 0x3000,
 	DATA = 0x4000,
@@ -147,54 +145,12 @@ static void fz_destroy(struct block *block)
 
 static const struct block_ops BLOCK_OPS = {"fuzzed", fz_submit, fz_cancel, NULL, fz_destroy};
 
-/* --- the transport -------------------------------------------------------------------------------------------------
- */
-
-static void no_interrupt(void *ctx, unsigned queue)
-{
-	(void)ctx;
-	assert(queue < QUEUES);
-}
-
-static void no_config_interrupt(void *ctx)
-{
-	(void)ctx;
-}
-
-static void no_doorbells(void *ctx, bool on)
-{
-	(void)ctx, (void)on;
-}
-
-static const struct virtio_transport TRANSPORT = {no_interrupt, no_config_interrupt, no_doorbells};
-static const struct device_ops DOOR = {.name = "door"};
-
-static void write_status(struct fz *fz, uint8_t status)
-{
-	virtio_lock(fz->dev);
-	virtio_write_status(fz->dev, status);
-	virtio_unlock(fz->dev);
-}
-
-static void set_up_queue(struct fz *fz, unsigned index)
-{
-	gpa_t base = index * RINGS_STEP;
-	virtio_lock(fz->dev);
-	struct virtio_queue *queue = virtio_get_queue(fz->dev, index);
-	virtio_set_queue_size(fz->dev, queue, QUEUE_SIZE);
-	virtio_set_queue_area(queue, &queue->desc, 0, (uint32_t)base);
-	virtio_set_queue_area(queue, &queue->driver, 0, (uint32_t)base + DRIVER_AREA);
-	virtio_set_queue_area(queue, &queue->device, 0, (uint32_t)base + DEVICE_AREA);
-	virtio_enable_queue(fz->dev, queue);
-	virtio_unlock(fz->dev);
-}
-
 /* --- steps -----------------------------------------------------------------------------------------------------------
  */
 
 static void step_reset(struct fz *fz)
 {
-	write_status(fz, 0);
+	write_status(fz->dev, 0);
 	assert(fz->dev->status == 0 && fz->held_count == 0 && fz->block.in_flight == 0);
 }
 
@@ -208,15 +164,15 @@ static void step_start(struct fz *fz)
 	features &= fz->features & 1 ? UINT64_MAX : ~(1ULL << VIRTIO_F_RING_PACKED);
 	features &= fz->features & 2 ? UINT64_MAX : ~(1ULL << VIRTIO_RING_F_EVENT_IDX);
 	features &= fz->features & 4 ? UINT64_MAX : ~(1ULL << VIRTIO_RING_F_INDIRECT_DESC);
-	write_status(fz, status);
+	write_status(fz->dev, status);
 	virtio_lock(fz->dev);
 	virtio_write_driver_features(fz->dev, 0, (uint32_t)features);
 	virtio_write_driver_features(fz->dev, 1, (uint32_t)(features >> 32));
 	virtio_unlock(fz->dev);
-	write_status(fz, status |= VIRTIO_CONFIG_S_FEATURES_OK);
+	write_status(fz->dev, status |= VIRTIO_CONFIG_S_FEATURES_OK);
 	for (unsigned i = 0; i < QUEUES; i++)
-		set_up_queue(fz, i);
-	write_status(fz, status | VIRTIO_CONFIG_S_DRIVER_OK);
+		set_up_queue(fz->dev, i, QUEUE_SIZE);
+	write_status(fz->dev, status | VIRTIO_CONFIG_S_DRIVER_OK);
 }
 
 static void step_reset_queue(struct fz *fz)
@@ -226,7 +182,7 @@ static void step_reset_queue(struct fz *fz)
 	virtio_reset_queue(fz->dev, virtio_get_queue(fz->dev, index));
 	virtio_unlock(fz->dev);
 	(void)gmem_fill(fz->gmem, index * RINGS_STEP, 0, RINGS_STEP);
-	set_up_queue(fz, index);
+	set_up_queue(fz->dev, index, QUEUE_SIZE);
 }
 
 static void step_mutate(struct fz *fz)
@@ -362,7 +318,7 @@ static void create(struct fz *fz)
 	fz->dev = virtio_blk_new(fz->loop, fz->gmem, NULL, &fz->block, &how, NULL);
 	if (!fz->dev)
 		abort();
-	virtio_attach(fz->dev, &fz->door, &TRANSPORT, fz);
+	virtio_attach(fz->dev, &fz->door, &TRANSPORT, fz->dev);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)

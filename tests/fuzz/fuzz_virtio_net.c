@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz_virtio_model.h"
 #include "gmem.h"
 #include "iov.h"
 #include "util.h"
@@ -26,10 +27,7 @@ enum {
 	QUEUES = 2 * PAIRS + 1,
 	QUEUE_SIZE = 16,
 	RAM_BYTES = 0x40000,
-	RINGS_STEP = 0x1000, /* a queue's: descriptors, driver's area at 0x400, device's at 0x800, a table at 0xc00 */
-	DRIVER_AREA = 0x400,
-	DEVICE_AREA = 0x800,
-	TABLE = 0xc00,
+	TABLE = 0xc00, /* behind a queue's rings */
 	RINGS_END = QUEUES * RINGS_STEP,
 	COMMANDS = 0x6000,
 	OUT = 0x8000,
@@ -156,54 +154,12 @@ static void fz_destroy(struct netif *netif)
 static const struct netif_ops NETIF_OPS = {"fuzzed",        fz_send,       fz_receive, fz_cancel,
 					   fz_set_offloads, fz_set_queues, fz_destroy};
 
-/* --- the transport ---------------------------------------------------------------------------------------------------
- */
-
-static void no_interrupt(void *ctx, unsigned queue)
-{
-	(void)ctx;
-	assert(queue < QUEUES);
-}
-
-static void no_config_interrupt(void *ctx)
-{
-	(void)ctx;
-}
-
-static void no_doorbells(void *ctx, bool on)
-{
-	(void)ctx, (void)on;
-}
-
-static const struct virtio_transport TRANSPORT = {no_interrupt, no_config_interrupt, no_doorbells};
-static const struct device_ops DOOR = {.name = "door"};
-
-static void write_status(struct fz *fz, uint8_t status)
-{
-	virtio_lock(fz->dev);
-	virtio_write_status(fz->dev, status);
-	virtio_unlock(fz->dev);
-}
-
-static void set_up_queue(struct fz *fz, unsigned index)
-{
-	gpa_t base = index * RINGS_STEP;
-	virtio_lock(fz->dev);
-	struct virtio_queue *queue = virtio_get_queue(fz->dev, index);
-	virtio_set_queue_size(fz->dev, queue, QUEUE_SIZE);
-	virtio_set_queue_area(queue, &queue->desc, 0, (uint32_t)base);
-	virtio_set_queue_area(queue, &queue->driver, 0, (uint32_t)base + DRIVER_AREA);
-	virtio_set_queue_area(queue, &queue->device, 0, (uint32_t)base + DEVICE_AREA);
-	virtio_enable_queue(fz->dev, queue);
-	virtio_unlock(fz->dev);
-}
-
 /* --- steps
  * ------------------------------------------------------------------------------------------------------------ */
 
 static void step_reset(struct fz *fz)
 {
-	write_status(fz, 0);
+	write_status(fz->dev, 0);
 	assert(fz->dev->status == 0 && fz->held_count == 0 && fz->netif.in_flight == 0);
 }
 
@@ -221,15 +177,15 @@ static void step_start(struct fz *fz)
 	features &= how & 32 ? ~(1ULL << VIRTIO_NET_F_CTRL_VQ) : UINT64_MAX;
 	if (how & 64)
 		features &= (uint64_t)take32(fz) << 32 | take32(fz) | 1ULL << VIRTIO_F_VERSION_1;
-	write_status(fz, status);
+	write_status(fz->dev, status);
 	virtio_lock(fz->dev);
 	virtio_write_driver_features(fz->dev, 0, (uint32_t)features);
 	virtio_write_driver_features(fz->dev, 1, (uint32_t)(features >> 32));
 	virtio_unlock(fz->dev);
-	write_status(fz, status |= VIRTIO_CONFIG_S_FEATURES_OK);
+	write_status(fz->dev, status |= VIRTIO_CONFIG_S_FEATURES_OK);
 	for (unsigned i = 0; i < fz->dev->queue_count; i++)
-		set_up_queue(fz, i);
-	write_status(fz, status | VIRTIO_CONFIG_S_DRIVER_OK);
+		set_up_queue(fz->dev, i, QUEUE_SIZE);
+	write_status(fz->dev, status | VIRTIO_CONFIG_S_DRIVER_OK);
 }
 
 static void step_reset_queue(struct fz *fz)
@@ -239,7 +195,7 @@ static void step_reset_queue(struct fz *fz)
 	virtio_reset_queue(fz->dev, virtio_get_queue(fz->dev, index));
 	virtio_unlock(fz->dev);
 	(void)gmem_fill(fz->gmem, index * RINGS_STEP, 0, RINGS_STEP);
-	set_up_queue(fz, index);
+	set_up_queue(fz->dev, index, QUEUE_SIZE);
 }
 
 static void step_mutate(struct fz *fz)
@@ -426,7 +382,7 @@ static void create(struct fz *fz)
 	fz->dev = virtio_net_new(fz->loop, fz->gmem, NULL, &fz->netif, &how, NULL);
 	if (!fz->dev)
 		abort();
-	virtio_attach(fz->dev, &fz->door, &TRANSPORT, fz);
+	virtio_attach(fz->dev, &fz->door, &TRANSPORT, fz->dev);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "fuzz_virtio_model.h"
 #include "gmem.h"
 #include "util.h"
 #include "virtio/vsock_impl.h"
@@ -25,9 +26,6 @@ enum {
 	QUEUES = VSOCK_QUEUES,
 	QUEUE_SIZE = 8,
 	RAM_BYTES = 0x71000,
-	RINGS_STEP = 0x1000, /* a queue's: descriptors, driver's area at 0x400, device's at 0x800 */
-	DRIVER_AREA = 0x400,
-	DEVICE_AREA = 0x800,
 	RINGS_END = 0x3000,
 	PACKETS = 0x4000, /* to the host: a header, and data that nobody looks at */
 	PACKET_STEP = 0x200,
@@ -108,48 +106,6 @@ int vsock_host_connect(struct vsock_host *host, uint32_t port)
 	return fz.refuses || port > 3 ? -ECONNREFUSED : new_program();
 }
 
-/* --- the transport --------------------------------------------------------------------------------------------------
- */
-
-static void no_interrupt(void *ctx, unsigned queue)
-{
-	(void)ctx;
-	assert(queue < QUEUES);
-}
-
-static void no_config_interrupt(void *ctx)
-{
-	(void)ctx;
-}
-
-static void no_doorbells(void *ctx, bool on)
-{
-	(void)ctx, (void)on;
-}
-
-static const struct virtio_transport TRANSPORT = {no_interrupt, no_config_interrupt, no_doorbells};
-static const struct device_ops DOOR = {.name = "door"};
-
-static void write_status(uint8_t status)
-{
-	virtio_lock(fz.dev);
-	virtio_write_status(fz.dev, status);
-	virtio_unlock(fz.dev);
-}
-
-static void set_up_queue(unsigned index)
-{
-	uint32_t base = index * RINGS_STEP;
-	virtio_lock(fz.dev);
-	struct virtio_queue *queue = virtio_get_queue(fz.dev, index);
-	virtio_set_queue_size(fz.dev, queue, QUEUE_SIZE);
-	virtio_set_queue_area(queue, &queue->desc, 0, base);
-	virtio_set_queue_area(queue, &queue->driver, 0, base + DRIVER_AREA);
-	virtio_set_queue_area(queue, &queue->device, 0, base + DEVICE_AREA);
-	virtio_enable_queue(fz.dev, queue);
-	virtio_unlock(fz.dev);
-}
-
 /* --- the driver's steps
  * ----------------------------------------------------------------------------------------------- */
 
@@ -160,7 +116,7 @@ static struct virtio_vsock *vsock(void)
 
 static void step_reset(void)
 {
-	write_status(0);
+	write_status(fz.dev, 0);
 	for (const struct vsock_link *l = vsock()->conns.next; l != &vsock()->conns; l = l->next) {
 		const struct vsock_conn *conn = container_of(l, struct vsock_conn, all);
 		assert(!conn->is_known && conn->fd < 0 && !conn->buffer);
@@ -176,15 +132,15 @@ static void step_start(void)
 	(void)gmem_fill(fz.gmem, 0, 0, RINGS_END);
 	features &= what & 1 ? UINT64_MAX : ~(1ULL << VIRTIO_F_RING_PACKED);
 	features &= what & 2 ? UINT64_MAX : ~(1ULL << VIRTIO_RING_F_EVENT_IDX);
-	write_status(status);
+	write_status(fz.dev, status);
 	virtio_lock(fz.dev);
 	virtio_write_driver_features(fz.dev, 0, (uint32_t)features);
 	virtio_write_driver_features(fz.dev, 1, (uint32_t)(features >> 32));
 	virtio_unlock(fz.dev);
-	write_status(status |= VIRTIO_CONFIG_S_FEATURES_OK);
+	write_status(fz.dev, status |= VIRTIO_CONFIG_S_FEATURES_OK);
 	for (unsigned i = 0; i < QUEUES; i++)
-		set_up_queue(i);
-	write_status(status | VIRTIO_CONFIG_S_DRIVER_OK);
+		set_up_queue(fz.dev, i, QUEUE_SIZE);
+	write_status(fz.dev, status | VIRTIO_CONFIG_S_DRIVER_OK);
 }
 
 static void step_reset_queue(void)
@@ -194,7 +150,7 @@ static void step_reset_queue(void)
 	virtio_reset_queue(fz.dev, virtio_get_queue(fz.dev, index));
 	virtio_unlock(fz.dev);
 	(void)gmem_fill(fz.gmem, index * RINGS_STEP, 0, RINGS_STEP);
-	set_up_queue(index);
+	set_up_queue(fz.dev, index, QUEUE_SIZE);
 }
 
 static void step_mutate(void)
@@ -362,7 +318,7 @@ static void create(void)
 	fz.dev = virtio_vsock_new(fz.loop, fz.gmem, NULL, NULL, &how, NULL);
 	if (!fz.dev)
 		abort();
-	virtio_attach(fz.dev, &fz.door, &TRANSPORT, NULL);
+	virtio_attach(fz.dev, &fz.door, &TRANSPORT, fz.dev);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
