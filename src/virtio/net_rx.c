@@ -345,7 +345,8 @@ static void arrived(struct net_receive *receive, uint32_t packet_bytes)
 
 void net_rx_release(struct net_receive *receive)
 {
-	deliver(receive, receive->held_bytes);
+	if (is_wanted(receive->rx->net, receive))
+		deliver(receive, receive->held_bytes);
 	put_idle(receive);
 	virtio_kick(&receive->rx->net->dev, receive->rx->queue);
 }

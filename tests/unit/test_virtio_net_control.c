@@ -449,6 +449,27 @@ static void rates_in(void **state)
 	}
 }
 
+/* It came before the cable was pulled, and its time comes after that. */
+static void what_waits_is_lost_with_the_cable(void **state)
+{
+	struct nr *r = *state;
+	const struct rate_limit_config slow = {.ops_per_s = 1, .ops_burst = 1};
+	limit(r, slow);
+	struct virtio_net *net = container_of(r->dev, struct virtio_net, dev);
+	assert_true(nr_inject(r, 0, 0, 100));
+	assert_true(nr_inject(r, 0, 1, 100));
+	nr_settle(r);
+	nr_expect_packet(r, 0, 0, 100);
+	virtio_net_set_link(r->dev, false);
+	rate_limit_init(&net->rx_limit.rate, &slow, loop_now_ns()); /* the second is over */
+	loop_timer_arm(r->loop, &net->rx_limit.timer, loop_now_ns());
+	while (net->held)
+		assert_int_equal(loop_wait(r->loop, UINT64_MAX), 0);
+	nr_settle(r);
+	assert_false(virtq_driver_has_used(&r->drivers[0]));
+	assert_int_equal(r->net->netif.counters.dropped, 1);
+}
+
 static void reset(struct nr *r)
 {
 	nr_write_status(r, 0);
@@ -513,6 +534,7 @@ int main(void)
 		TEST(the_back_ends_link),
 		TEST(rates_out),
 		TEST(rates_in),
+		TEST(what_waits_is_lost_with_the_cable),
 		TEST(a_reset_while_throttled),
 		TEST(pairs_share_the_rate),
 	};
