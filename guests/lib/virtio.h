@@ -11,7 +11,7 @@
 
 #include "pci.h"
 
-enum { VIRTQ_SIZE_MAX = 1024, VIRTQ_SEGMENTS_MAX = 64, VIRTIO_NO_VECTOR = 0xffff };
+enum { VIRTQ_SIZE_MAX = 1024, VIRTQ_SEGMENTS_MAX = 64, VIRTQ_QUEUES_MAX = 3, VIRTIO_NO_VECTOR = 0xffff };
 
 struct virtio_dev {
 	bool is_pci;
@@ -69,7 +69,10 @@ uint16_t virtio_config_vector(const struct virtio_dev *dev, uint16_t vector);
 
 /* The largest size that the device allows; 0: no such queue. */
 unsigned virtq_size_max(const struct virtio_dev *dev, unsigned index);
-/* Makes a queue of `size` entries and enables it; false: refused (the vector too, if it is not VIRTIO_NO_VECTOR). */
+/*
+ * Makes a queue of `size` entries, index below VIRTQ_QUEUES_MAX, and enables it; false: refused (the vector too, if it
+ * is not VIRTIO_NO_VECTOR).
+ */
 bool virtq_setup(struct virtio_dev *dev, struct virtq *q, unsigned index, unsigned size, uint16_t vector);
 void virtq_use_indirect(struct virtq *q);
 /* After virtq_setup interrupts are off. On: after the next used entry. */

@@ -4,13 +4,13 @@
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_pci.h>
 
-/* Queue memory of one queue at a time: a guest has one device and its queues are made after a reset. */
-static struct {
+/* Queue memory by queue: a guest has one device, and its queues are made after a reset. */
+static struct queue_memory {
 	struct vring_desc desc[VIRTQ_SIZE_MAX] __attribute__((aligned(4096)));
 	uint8_t avail[4 + 2 * VIRTQ_SIZE_MAX + 2] __attribute__((aligned(4096)));
 	uint8_t used[4 + 8 * VIRTQ_SIZE_MAX + 2] __attribute__((aligned(4096)));
 	struct vring_desc indirect[VIRTQ_SIZE_MAX][VIRTQ_SEGMENTS_MAX];
-} memory;
+} memories[VIRTQ_QUEUES_MAX];
 
 unsigned virtq_size_max(const struct virtio_dev *dev, unsigned index)
 {
@@ -62,12 +62,16 @@ static bool setup_mmio(const struct virtio_dev *dev, struct virtq *q)
 
 bool virtq_setup(struct virtio_dev *dev, struct virtq *q, unsigned index, unsigned size, uint16_t vector)
 {
-	memset(&memory, 0, offsetof(__typeof__(memory), indirect));
+	struct queue_memory *memory = &memories[index];
+
+	if (index >= VIRTQ_QUEUES_MAX)
+		return false;
+	memset(memory, 0, offsetof(struct queue_memory, indirect));
 	*q = (struct virtq){.size = size,
 			    .index = (uint16_t)index,
-			    .desc = memory.desc,
-			    .avail = (struct vring_avail *)memory.avail,
-			    .used = (struct vring_used *)memory.used,
+			    .desc = memory->desc,
+			    .avail = (struct vring_avail *)memory->avail,
+			    .used = (struct vring_used *)memory->used,
 			    .free_count = (uint16_t)size,
 			    .event_idx = virtio_has(dev, VIRTIO_RING_F_EVENT_IDX)};
 	for (unsigned i = 0; i < size; i++)
@@ -80,7 +84,7 @@ bool virtq_setup(struct virtio_dev *dev, struct virtq *q, unsigned index, unsign
 
 void virtq_use_indirect(struct virtq *q)
 {
-	q->indirect = memory.indirect;
+	q->indirect = memories[q->index].indirect;
 }
 
 static volatile uint16_t *used_event(struct virtq *q)
