@@ -53,12 +53,14 @@ def meson_build(name, target, *options):
 
 
 class Programs:
-    def __init__(self, vmlet, guests):
+    def __init__(self, vmlet, guests, needs_guests=True):
         self.directory = cache() / "bench"
         self.directory.mkdir(parents=True, exist_ok=True)
         self.helpers = set()  # that were built in this run
         self.vmlet_path = pathlib.Path(vmlet) if vmlet else meson_build(
             "release", ["src/vmlet"], "--native-file", TOP / "tools/build/release.ini") / "src/vmlet"
+        if not needs_guests:
+            return
         self.guests = pathlib.Path(guests) if guests else meson_build(
             "guests", ["guests/guest-exit", "guests/guest-idle", "guests/guest-blk-bench", "guests/guest-net-bench"]) / "guests"
 
@@ -105,5 +107,5 @@ def find_qemu():
     return qemu
 
 
-def prepare(arguments):
-    return Programs(arguments.vmlet, arguments.guests)
+def prepare(arguments, guests=True):
+    return Programs(arguments.vmlet, arguments.guests if guests else None, guests)
