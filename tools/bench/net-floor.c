@@ -126,12 +126,12 @@ static unsigned turn(bool writes)
 	return good;
 }
 
-/* Also ends by itself now and then, to look at the clock. */
-static void wait_readable(void)
+/* False: nothing came for 100 ms. */
+static bool wait_readable(void)
 {
 	struct pollfd p = {.fd = job.tap, .events = POLLIN};
 
-	poll(&p, 1, 100);
+	return poll(&p, 1, 100) > 0;
 }
 
 static void run_tx(void)
@@ -151,14 +151,23 @@ static void run_rx(void)
 	}
 }
 
+/* False: no answer. The first may be lost because the interface is not up yet. */
+static bool ping(void)
+{
+	check((int)write(job.tap, buffers[0], HEADER + job.bytes), "write");
+	while (read(job.tap, buffers[1], BUFFER) < 0)
+		if (!wait_readable())
+			return false;
+	return true;
+}
+
 static void run_ping(void)
 {
 	while (running()) {
 		uint64_t start = clock_ns(CLOCK_MONOTONIC);
 
-		check((int)write(job.tap, buffers[0], HEADER + job.bytes), "write");
-		while (read(job.tap, buffers[1], BUFFER) < 0)
-			wait_readable();
+		if (!ping())
+			continue;
 		job.packets++;
 		if (job.since && job.times < TIMES_MAX)
 			times_ns[job.times++] = (uint32_t)(clock_ns(CLOCK_MONOTONIC) - start);

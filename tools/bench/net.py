@@ -220,12 +220,10 @@ class Floor:
     def run(self, row, seconds, nice):
         command = [self.tools.helper("net-floor", "net-floor.c", "net-frames.c"), INTERFACE, row.mode, str(row.size),
                    str(seconds), *row.tso]
-        with tap(row), subprocess.Popen(command, stdout=subprocess.PIPE,
-                                        preexec_fn=None if nice is None else monitor.Priority(nice)) as process:
-            with peer(self.tools, row):
-                output = process.stdout.read()
-        if process.returncode:
-            raise monitor.Failure(f"exit status {process.returncode} of {' '.join(command)}")
+        before_exec = None if nice is None else monitor.Priority(nice)
+        with tap(row), peer(self.tools, row):
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, preexec_fn=before_exec,
+                                    timeout=seconds + monitor.PATIENCE_SECONDS).stdout
         figures = json.loads(output)
         return Sample(figures["packets"], figures["bytes"], figures["us"] / 1e6, figures["median_ns"] / 1e3,
                       figures["p99_ns"] / 1e3, figures["cpu_ns"] / 1e3 / figures["packets"])
