@@ -15,12 +15,26 @@ static void start_write(struct chr *chr);
 
 /* --- losing the peer ----------------------------------------------------------------------------------- */
 
+/* The device learns of each change. A peer that has left is there until its last byte was received. */
+static void tell_peer(struct chr *chr)
+{
+	bool has_peer = chr->in_fd >= 0 || chr->out_fd >= 0 || chr->input_from < chr->input_to;
+	if (atomic_exchange(&chr->has_peer, has_peer) != has_peer && chr->client.peer)
+		chr->client.peer(chr->client.ctx, has_peer);
+}
+
+bool chr_has_peer(const struct chr *chr)
+{
+	return atomic_load(&chr->has_peer);
+}
+
 /* Output has nowhere to go: what the tap has not seen is dropped when it has. */
 static void disconnect_output(struct chr *chr)
 {
 	pthread_mutex_lock(&chr->mutex);
 	chr->connected = false;
 	pthread_mutex_unlock(&chr->mutex);
+	tell_peer(chr);
 	start_write(chr);
 }
 
@@ -61,70 +75,6 @@ static void lose(struct chr *chr)
 
 /* --- output -------------------------------------------------------------------------------------------- */
 
-static size_t enqueue(struct chr *chr, const uint8_t *data, size_t size_bytes)
-{
-	size_t taken = (size_t)min_u64(size_bytes, CHR_QUEUE_SIZE - chr->queue_used);
-	size_t tail = (chr->queue_head + chr->queue_used) % CHR_QUEUE_SIZE;
-	size_t first = (size_t)min_u64(taken, CHR_QUEUE_SIZE - tail);
-	memcpy(chr->queue + tail, data, first);
-	memcpy(chr->queue, data + first, taken - first);
-	chr->queue_used += taken;
-	if (taken < size_bytes)
-		chr->starved = true;
-	return taken;
-}
-
-/* How much of the queue's beginning may be written out or dropped. */
-static size_t releasable(const struct chr *chr)
-{
-	return chr->tap.output ? chr->queue_tapped : chr->queue_used;
-}
-
-size_t chr_write(struct chr *chr, const uint8_t *data, size_t size_bytes)
-{
-	pthread_mutex_lock(&chr->mutex);
-	/* The loop has nothing to do yet: it has to be told. */
-	bool post = chr->tap.output ? chr->queue_tapped == chr->queue_used : chr->queue_used == 0;
-	size_t taken = chr->connected || chr->tap.output ? enqueue(chr, data, size_bytes) : size_bytes;
-	post = post && chr->queue_used > 0;
-	if (taken && !chr->first_output_ns) {
-		chr->first_output_ns = loop_now_ns();
-		post = post || chr->started;
-	}
-	chr->output_bytes += taken;
-	pthread_mutex_unlock(&chr->mutex);
-	if (post)
-		loop_post(chr->loop, &chr->write_task);
-	return taken;
-}
-
-static void dequeue(struct chr *chr, size_t size_bytes)
-{
-	pthread_mutex_lock(&chr->mutex);
-	chr->queue_used -= size_bytes;
-	chr->queue_tapped -= min_u64(chr->queue_tapped, size_bytes);
-	/* An empty queue starts over at its first page, so that an idle console stays one page big. */
-	chr->queue_head = chr->queue_used ? (chr->queue_head + size_bytes) % CHR_QUEUE_SIZE : 0;
-	bool starved = chr->starved;
-	chr->starved = false;
-	pthread_mutex_unlock(&chr->mutex);
-	if (starved && chr->client.writable)
-		chr->client.writable(chr->client.ctx);
-}
-
-/* The first contiguous run of [from, to), counted from the queue's head. Its bytes stay put: writers only append. */
-static size_t first_run(struct chr *chr, bool tapped, const uint8_t **ret_run)
-{
-	pthread_mutex_lock(&chr->mutex);
-	size_t from = tapped ? 0 : chr->queue_tapped;
-	size_t to = tapped ? releasable(chr) : chr->queue_used;
-	size_t at = (chr->queue_head + from) % CHR_QUEUE_SIZE;
-	*ret_run = chr->queue + at;
-	size_t size = (size_t)min_u64(to - from, CHR_QUEUE_SIZE - at);
-	pthread_mutex_unlock(&chr->mutex);
-	return size;
-}
-
 /*
  * The tap may come back here, by running the loop (it pauses the VM, say): then nothing is shown until it returns, and
  * what it looks at is neither written nor dropped.
@@ -136,7 +86,7 @@ static void show_tap(struct chr *chr)
 	chr->tapping = true;
 	const uint8_t *run;
 	size_t size;
-	while ((size = first_run(chr, false, &run))) {
+	while ((size = chr_first_run(chr, false, &run))) {
 		chr->tap.output(chr->tap.ctx, run, size);
 		pthread_mutex_lock(&chr->mutex);
 		chr->queue_tapped += size;
@@ -160,23 +110,6 @@ static void write_task(struct loop_task *task)
 	start_write(chr);
 }
 
-static bool is_connected(struct chr *chr)
-{
-	pthread_mutex_lock(&chr->mutex);
-	bool connected = chr->connected;
-	pthread_mutex_unlock(&chr->mutex);
-	return connected;
-}
-
-/* Nobody is there. The device must not wait for room that nobody will make. */
-static void drop_output(struct chr *chr)
-{
-	pthread_mutex_lock(&chr->mutex);
-	size_t size = releasable(chr);
-	pthread_mutex_unlock(&chr->mutex);
-	dequeue(chr, size);
-}
-
 /* Show the tap what is new, and write the queue's first contiguous run. */
 static void start_write(struct chr *chr)
 {
@@ -185,12 +118,12 @@ static void start_write(struct chr *chr)
 	show_tap(chr);
 	if (chr->write_op.state != LOOP_OP_IDLE || chr->losing)
 		return;
-	if (!is_connected(chr)) {
-		drop_output(chr);
+	if (!chr_has_output(chr)) {
+		chr_drop_output(chr);
 		return;
 	}
 	const uint8_t *run;
-	size_t size = first_run(chr, true, &run);
+	size_t size = chr_first_run(chr, true, &run);
 	if (!size)
 		return;
 
@@ -228,45 +161,12 @@ static void write_done(struct loop_op *op, int res)
 	bool polled = chr->write_polls;
 	chr->write_polls = res == -EAGAIN;
 	if (res >= 0 && !polled)
-		dequeue(chr, (size_t)res);
+		chr_dequeue(chr, (size_t)res);
 	else if (res < 0 && res != -EAGAIN && res != -EINTR) {
 		output_failed(chr, res);
 		return;
 	}
 	start_write(chr);
-}
-
-uint64_t chr_first_output_ns(struct chr *chr)
-{
-	pthread_mutex_lock(&chr->mutex);
-	uint64_t ns = chr->first_output_ns;
-	pthread_mutex_unlock(&chr->mutex);
-	return ns;
-}
-
-uint64_t chr_output_bytes(struct chr *chr)
-{
-	pthread_mutex_lock(&chr->mutex);
-	uint64_t bytes = chr->output_bytes;
-	pthread_mutex_unlock(&chr->mutex);
-	return bytes;
-}
-
-size_t chr_room(struct chr *chr)
-{
-	pthread_mutex_lock(&chr->mutex);
-	bool kept = chr->connected || chr->tap.output;
-	size_t room = kept ? CHR_QUEUE_SIZE - chr->queue_used : SIZE_MAX;
-	pthread_mutex_unlock(&chr->mutex);
-	return room;
-}
-
-size_t chr_pending(struct chr *chr)
-{
-	pthread_mutex_lock(&chr->mutex);
-	size_t pending = chr->queue_used;
-	pthread_mutex_unlock(&chr->mutex);
-	return pending;
 }
 
 /* --- input --------------------------------------------------------------------------------------------- */
@@ -297,6 +197,7 @@ static void offer_input(struct chr *chr)
 	if (!offer(chr, chr->typed, &chr->typed_from, chr->typed_to) ||
 	    !offer(chr, chr->input, &chr->input_from, chr->input_to))
 		return;
+	tell_peer(chr);
 	if (chr->in_fd < 0 && !chr->policy->lost)
 		atomic_store(&chr->input_ended, true);
 }
@@ -396,6 +297,7 @@ void chr_connect(struct chr *chr, int in_fd, int out_fd)
 	pthread_mutex_lock(&chr->mutex);
 	chr->connected = out_fd >= 0;
 	pthread_mutex_unlock(&chr->mutex);
+	tell_peer(chr);
 	offer_input(chr); /* there may be none to come */
 	start_read(chr);
 }

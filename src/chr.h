@@ -27,6 +27,7 @@ struct chr;
 struct chr_client {
 	size_t (*receive)(void *ctx, const uint8_t *data, size_t size_bytes); /* bytes taken, 0..size. [loop] */
 	void (*writable)(void *ctx);                                          /* [loop] */
+	void (*peer)(void *ctx, bool is_there); /* it came or went (chr_has_peer); may be NULL. [loop] */
 	void *ctx;
 };
 
@@ -66,6 +67,13 @@ const char *chr_path(const struct chr *chr);
 
 /* Connect a device (NULL disconnects; input then waits, output is still written). [setup, loop] */
 void chr_set_client(struct chr *chr, const struct chr_client *client);
+
+/*
+ * Is there somebody: a reader of the pseudo-terminal, a peer of the socket? Given descriptors and files are, until both
+ * their ways have ended. One that has left is there until the last of its input was received. The client is told of
+ * each change; how it is when it connects, it asks. [any]
+ */
+bool chr_has_peer(const struct chr *chr);
 
 /* Before the first output; `started` is called once when there is some (chr_first_output_ns). [setup; started: loop] */
 void chr_set_tap(struct chr *chr, struct chr_tap tap);

@@ -1,5 +1,6 @@
 /*
- * Inside the chr family: the byte pump (chr.c) and the ways to get connected (chr_open.c).
+ * Inside the chr family: the byte pump (chr.c), the queue of its output (chr_queue.c) and the ways to get connected
+ * (chr_open.c).
  *
  * A chr is connected while it has descriptors to move bytes through. While it is not, output is discarded,
  * as it is by a serial port with no cable. chr.c calls `lost` (on the loop, nothing in flight any more) when
@@ -49,6 +50,7 @@ struct chr {
 	uint8_t *typed;
 	size_t typed_from, typed_to; /* [from, to): by chr_type, goes before the input */
 	_Atomic bool input_waits, input_ended;
+	_Atomic bool has_peer; /* as the device was told */
 	bool tapping, announced;
 
 	/* The queue. */
@@ -70,3 +72,18 @@ struct chr {
 void chr_connect(struct chr *chr, int in_fd, int out_fd);
 
 struct chr *chr_alloc(struct loop *loop, const struct log *log, const struct chr_policy *policy, struct err *err);
+
+/* --- the queue (chr_queue.c) [loop] ------------------------------------------------------------------------------ */
+
+/* Does output have somewhere to go? */
+bool chr_has_output(struct chr *chr);
+
+/*
+ * The first contiguous run of what the tap has not seen yet (tapped: of what may be written out), counted from the
+ * queue's head; it stays put. Returns its size in bytes.
+ */
+size_t chr_first_run(struct chr *chr, bool tapped, const uint8_t **ret_run);
+
+/* So many bytes are out (drop: all that may be dropped): a device that was refused room is told. */
+void chr_dequeue(struct chr *chr, size_t size_bytes);
+void chr_drop_output(struct chr *chr);

@@ -22,6 +22,10 @@ static const uint64_t MAP_THRESHOLD_BYTES = KIB(256);
 static const uint64_t HUGE_PAGES_FROM_BYTES = MIB(16);
 static const uint64_t HUGE_PAGE_SIZE = MIB(2);
 
+#ifndef MADV_DONTNEED_LOCKED /* Linux 5.18; musl does not have it */
+enum { MADV_DONTNEED_LOCKED = 24 };
+#endif
+
 /*
  * NORESERVE: overcommit is the user's choice, as it is for every other memory of a VM. DONTFORK: a child of the host
  * program has no use for a guest's memory, and must not make the two of them copy it page by page.
@@ -296,6 +300,77 @@ int gmem_load_file(struct gmem *gmem, gpa_t gpa, int fd, uint64_t offset, uint64
 		gpa += span.size_bytes;
 		offset += span.size_bytes;
 		size_bytes -= span.size_bytes;
+	}
+	return 0;
+}
+
+/* --- giving memory back ------------------------------------------------------------------------------------- */
+
+static bool is_whole_pages(uint64_t start, uint64_t size_bytes)
+{
+	return ((start | size_bytes) & (GMEM_PAGE_SIZE - 1)) == 0;
+}
+
+/*
+ * The kernel takes the pages out of our page table at once, whoever uses them, and that is harmless:
+ *
+ *  - vCPUs: KVM's MMU notifier takes a page out of the guest's table and flushes the TLBs of all vCPUs before it is
+ *    freed. A vCPU that touches it afterwards faults, and gets a new page.
+ *  - I/O in flight (io_uring, O_DIRECT) holds a reference: it ends in the old page, which nobody sees any more.
+ *  - This process, on any thread, gets a new page like a vCPU. Rings may turn into zeroes under our eyes, as the guest
+ *    could have made them at any time.
+ *
+ * So the only one who can lose data is the guest, by giving up a page that it uses. Part of a huge page is given back
+ * too: it is split. The _LOCKED variant because a host program may have locked all of its memory (mlockall), and
+ * MADV_DONTNEED refuses that.
+ */
+static int discard_span(struct span span)
+{
+	return madvise(span.host, span.size_bytes, MADV_DONTNEED_LOCKED) < 0 ? -EIO : 0;
+}
+
+int gmem_discard(struct gmem *gmem, gpa_t gpa, uint64_t size_bytes)
+{
+	if (!is_whole_pages(gpa, size_bytes))
+		return -EINVAL;
+	if (!range_is_ram(gmem, gpa, size_bytes))
+		return -EFAULT;
+
+	while (size_bytes) {
+		struct span span = next_span(gmem, gpa, (size_t)size_bytes);
+		int r = discard_span(span);
+		if (r < 0)
+			return r;
+		gpa += span.size_bytes;
+		size_bytes -= span.size_bytes;
+	}
+	return 0;
+}
+
+static bool span_is_ram(const struct gmem *gmem, const struct iovec *iov)
+{
+	uintptr_t at = (uintptr_t)iov->iov_base;
+	for (unsigned i = 0; i < gmem->region_count; i++) {
+		const struct gmem_region *region = &gmem->regions[i];
+		uintptr_t start = (uintptr_t)region->host;
+		if (at >= start && at - start < region->size_bytes)
+			return iov->iov_len <= region->size_bytes - (at - start);
+	}
+	return false;
+}
+
+int gmem_discard_iov(struct gmem *gmem, const struct iovec *iov, unsigned iov_count)
+{
+	for (unsigned i = 0; i < iov_count; i++) {
+		if (!is_whole_pages((uintptr_t)iov[i].iov_base, iov[i].iov_len))
+			return -EINVAL;
+		if (!span_is_ram(gmem, &iov[i]))
+			return -EFAULT;
+	}
+	for (unsigned i = 0; i < iov_count; i++) {
+		int r = discard_span((struct span){iov[i].iov_base, iov[i].iov_len});
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }

@@ -71,7 +71,10 @@ int gmem_load_file(struct gmem *gmem, gpa_t gpa, int fd, uint64_t offset, uint64
 
 /*
  * Give the host back the memory behind whole pages; what the guest reads there afterwards is undefined (zeroes, or a
- * file that gmem_load_file mapped). 0, or -EFAULT with nothing touched when any of it is not RAM, -EINVAL when it is
- * not whole pages. [any]
+ * file that gmem_load_file mapped). 0; with nothing touched -EINVAL when it is not whole pages, -EFAULT when any of it
+ * is not RAM; -EIO when the host refuses. [any]
  */
 int gmem_discard(struct gmem *gmem, gpa_t gpa, uint64_t size_bytes);
+
+/* The same for spans that gmem_iov gave out, or whole pages of them (-EFAULT when one of them is not RAM's). [any] */
+int gmem_discard_iov(struct gmem *gmem, const struct iovec *iov, unsigned iov_count);

@@ -11,7 +11,7 @@ enum guest_event {
 };
 
 struct guest_event_sink {
-	void (*fn)(void *ctx, enum guest_event event, uint32_t value); /* [vcpu], with the device's lock held */
+	void (*fn)(void *ctx, enum guest_event event, uint32_t value); /* [vcpu, loop], with the device's lock held */
 	void *ctx;
 };
 

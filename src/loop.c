@@ -408,7 +408,10 @@ int loop_wait(struct loop *loop, uint64_t timeout_ns)
 	if (!arm_own_ops(loop))
 		timeout_ns = min_u64(timeout_ns, RETRY_NS);
 	uint64_t since_ns = loop->pollers ? loop_now_ns() : 0;
-	if (loop->deferred_head || loop_spin(loop, timeout_ns > 0) || loop->deferred_head)
+	bool is_busy = loop->deferred_head;
+	if (is_busy)
+		loop_glance(loop);
+	if (is_busy || loop_spin(loop, timeout_ns > 0) || loop->deferred_head)
 		timeout_ns = 0;
 	r = submit_and_wait(loop, timeout_ns);
 	if (r < 0 && !is_transient(r))

@@ -80,6 +80,10 @@ int loop_accept(struct loop *loop, struct loop_op *op, int listen_fd); /* res: a
  */
 int loop_readv(struct loop *loop, struct loop_op *op, int file, const struct iovec *iov, unsigned iov_count,
 	       uint64_t offset);
+/* The same without waiting, for what is there now: -EAGAIN when that is nothing, -EOPNOTSUPP for a kind of file that
+ * cannot tell. */
+int loop_try_readv(struct loop *loop, struct loop_op *op, int file, const struct iovec *iov, unsigned iov_count,
+		   uint64_t offset);
 int loop_writev(struct loop *loop, struct loop_op *op, int file, const struct iovec *iov, unsigned iov_count,
 		uint64_t offset);
 int loop_fdatasync(struct loop *loop, struct loop_op *op, int file);

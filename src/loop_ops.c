@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/fs.h>
 #include <sys/socket.h>
 
 #include "loop_ring.h"
@@ -51,8 +52,8 @@ int loop_write(struct loop *loop, struct loop_op *op, int fd, const void *buf, s
 	return finish_op(sqe, op, fd);
 }
 
-int loop_readv(struct loop *loop, struct loop_op *op, int file, const struct iovec *iov, unsigned iov_count,
-	       uint64_t offset)
+static int submit_readv(struct loop *loop, struct loop_op *op, int file, const struct iovec *iov, unsigned iov_count,
+			uint64_t offset, int flags)
 {
 	struct io_uring_sqe *sqe = start_op(loop, op);
 	if (!sqe)
@@ -62,7 +63,20 @@ int loop_readv(struct loop *loop, struct loop_op *op, int file, const struct iov
 		io_uring_prep_read(sqe, file, iov->iov_base, (unsigned)min_u64(iov->iov_len, IO_SIZE_MAX), offset);
 	else
 		io_uring_prep_readv(sqe, file, iov, iov_count, offset);
+	sqe->rw_flags = flags;
 	return finish_op(sqe, op, file);
+}
+
+int loop_readv(struct loop *loop, struct loop_op *op, int file, const struct iovec *iov, unsigned iov_count,
+	       uint64_t offset)
+{
+	return submit_readv(loop, op, file, iov, iov_count, offset, 0);
+}
+
+int loop_try_readv(struct loop *loop, struct loop_op *op, int file, const struct iovec *iov, unsigned iov_count,
+		   uint64_t offset)
+{
+	return submit_readv(loop, op, file, iov, iov_count, offset, RWF_NOWAIT);
 }
 
 int loop_writev(struct loop *loop, struct loop_op *op, int file, const struct iovec *iov, unsigned iov_count,

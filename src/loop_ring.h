@@ -58,6 +58,9 @@ struct loop {
 bool loop_spin(struct loop *loop, bool may_look);
 void loop_spin_slept(struct loop *loop, uint64_t since_ns);
 
+/* Look once, in a round that has work anyway: whose doorbells are off must not wait for the others to be done. */
+void loop_glance(struct loop *loop);
+
 /* Make the loop's descriptor readable; async-signal-safe. */
 void loop_notify(struct loop *loop);
 

@@ -96,6 +96,14 @@ bool loop_spin(struct loop *loop, bool may_look)
 	return found;
 }
 
+void loop_glance(struct loop *loop)
+{
+	bool nested = loop->calling;
+	loop->calling = true;
+	(void)look(loop);
+	loop->calling = nested;
+}
+
 void loop_spin_slept(struct loop *loop, uint64_t since_ns)
 {
 	uint64_t waited_ns = loop_now_ns() - since_ns;

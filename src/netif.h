@@ -93,7 +93,7 @@ struct netif_ops {
 	void (*cancel)(struct netif *netif, struct netif_packet *packet);
 	/* What the guest can take of NETIF_OFFLOAD_* (a part of info.offloads). NULL: there are none. */
 	void (*set_offloads)(struct netif *netif, unsigned offloads);
-	/* The first `pairs` queues are in use: packets come to these only. NULL: there is one. */
+	/* The first `pairs` queues are in use (at first: one): packets come to these only. NULL: there is one. */
 	void (*set_queues)(struct netif *netif, unsigned pairs);
 	void (*destroy)(struct netif *netif); /* nothing of a device's is in flight */
 };
@@ -149,9 +149,12 @@ struct netif_tap_config {
 };
 
 /*
- * With virtio-net headers (IFF_VNET_HDR) and every offload that the kernel has. Refused with the sentence that says
- * what to do: no /dev/net/tun, no permission (which `ip tuntap add` makes one that this user may use), busy, not a tap,
- * another number of queues.
+ * With virtio-net headers (IFF_VNET_HDR) and every offload that the kernel has. One that is made here is brought up;
+ * one that exists and is down gets a warning, and the guest's link is down until somebody brings it up. So it is when
+ * the interface is set down or deleted later; of the latter, the name is looked for once a second, and taken again when
+ * somebody has made it. A packet that the kernel refuses is dropped. Refused with the sentence that says what to do: no
+ * /dev/net/tun, no permission (which `ip tuntap add` makes one that this user may use), busy, not a tap, another number
+ * of queues.
  */
 struct netif *netif_tap_open(struct loop *loop, const struct log *log, const struct netif_tap_config *config,
 			     struct err *err);
@@ -181,8 +184,9 @@ struct netif_passt_config {
 
 /*
  * Starts passt on a socket pair (nothing has to be waited for, no file can be left behind), in the foreground, and ends
- * it with the back end; if we are killed it sees the socket close. What it says goes to the log at debug level, its
- * last line into the error when it ends at once. When it ends later it is started again, in growing steps; the link is
+ * it with the back end; if we are killed it sees the socket close. Returns when it has begun to read (some tens of
+ * milliseconds; three seconds at most). What it says goes to the log at debug level, its last line into the error when
+ * it ends before that. When it ends later it is started again, in growing steps; the link is
  * down meanwhile.
  */
 struct netif *netif_passt_open(struct loop *loop, const struct log *log, const struct netif_passt_config *config,

@@ -11,7 +11,7 @@
 
 #include "pci.h"
 
-enum { VIRTQ_SIZE_MAX = 1024, VIRTQ_SEGMENTS_MAX = 64, VIRTQ_QUEUES_MAX = 3, VIRTIO_NO_VECTOR = 0xffff };
+enum { VIRTQ_SIZE_MAX = 1024, VIRTQ_SEGMENTS_MAX = 64, VIRTQ_QUEUES_MAX = 8, VIRTIO_NO_VECTOR = 0xffff };
 
 struct virtio_dev {
 	bool is_pci;

@@ -35,7 +35,7 @@ static void type_more(struct contract *contract)
 		return;
 	n = contract->vm ? 0 : -EINVAL;
 	if (n == 0)
-		n = vmlet_type(contract->vm, VMLET_SERIAL_PORT, contract->typed, contract->typed_bytes);
+		n = vmlet_type(contract->vm, contract->console, contract->typed, contract->typed_bytes);
 	if (n < 0)
 		contract->typed_bytes = 0; /* nobody is there any more */
 	if (n <= 0)
@@ -261,15 +261,16 @@ int contract_open(struct contract *contract, const struct contract_options *opti
 	return r == 0 ? open_console_log(contract, error) : r;
 }
 
-void contract_fill(struct contract *contract, struct vmlet_config *config)
+void contract_fill(struct contract *contract, struct vmlet_config *config, struct vmlet_serial *watched, int console)
 {
 	uint64_t timeout_ns = contract->options->timeout_ns, elapsed_ns = now() - contract->started_ns;
 
+	contract->console = console;
 	if (contract->expect || contract->console_log >= 0) {
-		contract->also_tap = config->serial.output_tap;
-		contract->also_tap_ctx = config->serial.output_tap_ctx;
-		config->serial.output_tap = watch;
-		config->serial.output_tap_ctx = contract;
+		contract->also_tap = watched->output_tap;
+		contract->also_tap_ctx = watched->output_tap_ctx;
+		watched->output_tap = watch;
+		watched->output_tap_ctx = contract;
 	}
 	if (contract->events.fd >= 0) {
 		config->event = on_event;

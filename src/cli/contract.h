@@ -26,6 +26,7 @@ struct contract {
 	uint64_t started_ns;   /* when vmlet began; --timeout counts from there */
 	struct vmlet *vm;      /* NULL: there is none yet */
 	struct expect *expect; /* NULL: nothing watches */
+	int console;           /* where it is typed, for vmlet_type */
 	struct status_file status;
 	struct event_stream events;
 	int console_log;        /* -1: none, or it failed */
@@ -48,8 +49,11 @@ struct contract {
  */
 int contract_open(struct contract *contract, const struct contract_options *options, struct cli_error *error);
 
-/* The library's side of it. `config` has its serial port already; a tap that it has goes on seeing all output. */
-void contract_fill(struct contract *contract, struct vmlet_config *config);
+/*
+ * The library's side of it. `watched` is what the guest's user looks and types at: a back end in `config`, of which
+ * vmlet_type knows as `console`. It is filled already; a tap that it has goes on seeing all output.
+ */
+void contract_fill(struct contract *contract, struct vmlet_config *config, struct vmlet_serial *watched, int console);
 
 /* From here on the VM is watched and typed to; NULL before it is freed. */
 void contract_set_vm(struct contract *contract, struct vmlet *vm);

@@ -1,16 +1,14 @@
 #include "cli/exec.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "cli/report.h"
 #include "cli/values.h"
+#include "cli/window.h"
 
 enum { SHOWN_LINES = 24, LINE_MAX_BYTES = 400 };
 
@@ -72,17 +70,6 @@ static int add_initrd(struct exec *exec, const struct options *given, struct out
 	return 0;
 }
 
-/* Only the thread that serves the VM may tell it the window's size, so the signal becomes readable. */
-static int open_window_fd(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGWINCH);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 struct exec *exec_new(const struct options *options, bool interactive, struct outcome *outcome)
 {
 	struct exec *exec = calloc(1, sizeof(*exec));
@@ -94,15 +81,13 @@ struct exec *exec_new(const struct options *options, bool interactive, struct ou
 	exec->options = *options;
 	exec->options.initrds = NULL;
 	exec->options.cmdline = NULL;
-	exec->initrd.fd = exec->window_fd = -1;
+	exec->initrd.fd = -1;
 	exec->terminal.stdio = interactive && isatty(STDOUT_FILENO);
 	exec->terminal.error = isatty(STDERR_FILENO);
 	if (add_words(exec, options, outcome) < 0 || add_initrd(exec, options, outcome) < 0) {
 		exec_free(exec);
 		return NULL;
 	}
-	if (exec->terminal.stdio)
-		exec->window_fd = open_window_fd();
 	return exec;
 }
 
@@ -111,8 +96,6 @@ void exec_free(struct exec *exec)
 	if (!exec)
 		return;
 	initrd_cpio_fini(&exec->initrd);
-	if (exec->window_fd >= 0)
-		close(exec->window_fd);
 	free(exec->options.initrds);
 	free(exec->options.cmdline);
 	free(exec);
@@ -128,34 +111,13 @@ static void keep_console(void *ctx, const uint8_t *data, size_t size_bytes)
 		exec->console.bytes[exec->console.size_bytes++ % EXEC_TAIL_BYTES] = data[i];
 }
 
-/* A terminal without a size is one all the same. */
-static void get_window(uint16_t *ret_rows, uint16_t *ret_columns)
-{
-	struct winsize window = {0};
-
-	ioctl(STDIN_FILENO, TIOCGWINSZ, &window);
-	*ret_rows = window.ws_row ? window.ws_row : 24;
-	*ret_columns = window.ws_col ? window.ws_col : 80;
-}
-
 void exec_fill_config(struct exec *exec, struct vmlet_config *config)
 {
 	config->streams.enabled = true;
 	if (exec->terminal.stdio)
-		get_window(&config->streams.rows, &config->streams.columns);
+		window_get_size(&config->streams.rows, &config->streams.columns);
 	config->serial.output_tap = keep_console;
 	config->serial.output_tap_ctx = exec;
-}
-
-void exec_follow_window(const struct exec *exec, struct vmlet *vm)
-{
-	struct signalfd_siginfo info;
-	uint16_t rows, columns;
-
-	if (read(exec->window_fd, &info, sizeof(info)) != sizeof(info))
-		return;
-	get_window(&rows, &columns);
-	vmlet_set_window_size(vm, rows, columns);
 }
 
 /* --- the end ---------------------------------------------------------------------------------------------- */

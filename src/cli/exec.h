@@ -16,7 +16,6 @@ struct exec {
 	struct exec_terminal terminal;
 	struct initrd_cpio initrd;
 	char initrd_path[32];
-	int window_fd; /* readable when the terminal's size has changed; -1: nobody asks */
 	struct {
 		uint64_t size_bytes; /* all of it; the last EXEC_TAIL_BYTES are there */
 		uint8_t bytes[EXEC_TAIL_BYTES];
@@ -32,9 +31,6 @@ void exec_free(struct exec *exec); /* NULL is accepted */
 
 /* Add the streams and a look at the console to what run has filled in. */
 void exec_fill_config(struct exec *exec, struct vmlet_config *config);
-
-/* window_fd can be read. */
-void exec_follow_window(const struct exec *exec, struct vmlet *vm);
 
 /* What the end of the VM means for the command; the sentence is "" when the command has a status. */
 void exec_conclude(const struct exec *exec, struct outcome *outcome);

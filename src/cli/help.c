@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "cli/disk_option.h"
+#include "cli/device_option.h"
 #include "cli/escape.h"
 #include "cli/exit_status.h"
 #include "cli/suggest.h"
@@ -33,7 +33,7 @@ static void print_overview(FILE *out)
 	      "  exec           every option of vmlet exec\n"
 	      "  ci             vmlet run in tests: timeout, expectations, reports\n"
 	      "  test           vmlet test: many boot tests, in parallel, with reports\n"
-	      "  disk           what --disk takes\n"
+	      "  disk, net, console, devices    what the machine has, and what they take\n"
 	      "  keys           what Ctrl-A does\n"
 	      "  exit-status    what the exit status of vmlet run tells\n"
 	      "  kernels        which kernels can be started\n",
@@ -44,7 +44,9 @@ static void print_option(FILE *out, const struct option_spec *spec)
 {
 	char label[64];
 
-	if (spec->letter != 0)
+	if (spec->may_lack_value)
+		snprintf(label, sizeof(label), "    --%s[=%s]", spec->name, spec->metavar);
+	else if (spec->letter != 0)
 		snprintf(label, sizeof(label), "-%c, --%s %s", spec->letter, spec->name,
 			 spec->metavar ? spec->metavar : "");
 	else
@@ -69,8 +71,9 @@ static void print_run(FILE *out)
 	      out);
 	print_options(out, "run");
 	fputs("\n"
-	      "--kernel is required. Of an option given twice the last counts, except that\n"
-	      "--initrd, --disk, --cmdline and --cpu-features add up. Tests: vmlet help ci\n",
+	      "--kernel is required. Of an option given twice the last counts, except that of\n"
+	      "--initrd, --disk, --net, --console, --cmdline and --cpu-features all count.\n"
+	      "More: vmlet help devices, vmlet help ci\n",
 	      out);
 }
 
@@ -109,6 +112,12 @@ static void print_ci(FILE *out)
 	      out);
 }
 
+static void print_settings(FILE *out, enum device device)
+{
+	for (const struct setting *setting = device_kinds[device]->settings; setting->name; setting++)
+		fprintf(out, "  %-*s %s\n", SETTING_COLUMN, setting->label, setting->help);
+}
+
 static void print_disk(FILE *out)
 {
 	fputs("  vmlet run -k vmlinuz -i initrd.img -d root.img -p root=/dev/vda\n"
@@ -119,13 +128,69 @@ static void print_disk(FILE *out)
 	      "                             HOST:PORT[:EXPORT]\n"
 	      "\n",
 	      out);
-	for (const struct disk_setting *setting = disk_settings; setting->name; setting++)
-		fprintf(out, "  %-*s %s\n", SETTING_COLUMN, setting->label, setting->help);
+	print_settings(out, DEVICE_DISK);
 	fputs("\n"
 	      "A comma inside a path or a value is written twice. The first disk is /dev/vda in\n"
 	      "Linux. An image's format is never guessed: qcow2 and others are served by NBD,\n"
 	      "for example with 'qemu-nbd --socket=/run/nbd.sock image.qcow2'.\n",
 	      out);
+}
+
+static void print_net(FILE *out)
+{
+	fputs("  vmlet run -k vmlinuz -i initrd.img --net passt,publish=8080:80\n"
+	      "  vmlet run -k vmlinuz -c 2 --net tap=tap0,queues=2,mtu=9000\n"
+	      "\n"
+	      "--net passt          the host's network, without root, by the program passt\n"
+	      "--net passt=SOCKET   the same, by a passt that runs already\n"
+	      "--net tap[=NAME]     a tap interface of the host; without a name a new one\n"
+	      "--net stream=PATH    QEMU's stream framing over a Unix socket: connect to it\n"
+	      "--net listen=PATH    the same: make it, and wait for the other side\n"
+	      "--net fd=N           an open descriptor: such a stream, or a tap\n"
+	      "--net none           no network card, as without --net\n"
+	      "\n",
+	      out);
+	print_settings(out, DEVICE_NET);
+	fputs("\n"
+	      "Settings follow, each after a comma. --net may repeat. Two VMs are joined by\n"
+	      "--net listen=/tmp/wire and --net stream=/tmp/wire.\n",
+	      out);
+}
+
+static void print_console(FILE *out)
+{
+	fputs("  vmlet run -k vmlinuz -i initrd.img --console stdio -p console=hvc0\n"
+	      "  vmlet run -k vmlinuz --console port=agent:unix=/tmp/agent -p console=ttyS0\n"
+	      "\n"
+	      "--console stdio            your terminal, instead of the serial port's\n"
+	      "--console pty              a new pseudo-terminal, which is named on stderr\n"
+	      "--console null             nowhere\n"
+	      "--console file=PATH        output into a file\n"
+	      "--console unix=PATH        a Unix socket to connect to\n"
+	      "--console port=NAME:WHERE  no console but /dev/virtio-ports/NAME, at pty, null,\n"
+	      "                           file=PATH or unix=PATH\n"
+	      "--console status           a port by which the guest ends with a status\n"
+	      "\n"
+	      "Consoles are hvc0, hvc1, ... in Linux, in the order given; up to 14 with ports.\n"
+	      "With stdio, --expect and the like (vmlet help ci) look and type there, and the\n"
+	      "serial port is null.\n",
+	      out);
+}
+
+static void print_devices(FILE *out)
+{
+	fputs("  vmlet run -k vmlinuz -i initrd.img --rng --balloon 512M,reporting\n"
+	      "  vmlet run -k vmlinuz --vsock /tmp/vm.sock,cid=7 --transport mmio\n"
+	      "\n",
+	      out);
+	print_options(out, "devices");
+	fputs("\nOf --balloon:\n", out);
+	print_settings(out, DEVICE_BALLOON);
+	fputs("Of --vsock:\n", out);
+	print_settings(out, DEVICE_VSOCK);
+	fputs("Of --rng:\n", out);
+	print_settings(out, DEVICE_RNG);
+	fputs("\nDisks, cards and consoles: vmlet help disk, net, console.\n", out);
 }
 
 static void key_line(void (*line)(void *ctx, const char *text), void *ctx, const char *keys, const char *meaning)
@@ -183,13 +248,11 @@ static const struct {
 	const char *name;
 	void (*print)(FILE *out);
 } topics[] = {
-	{"run", print_run},
-	{"exec", print_exec},
-	{"ci", print_ci},
-	{"test", test_options_print_help},
-	{"disk", print_disk},
-	{"keys", print_keys},
-	{"exit-status", print_exit_status},
+	{"run", print_run},         {"exec", print_exec},
+	{"ci", print_ci},           {"test", test_options_print_help},
+	{"disk", print_disk},       {"net", print_net},
+	{"console", print_console}, {"devices", print_devices},
+	{"keys", print_keys},       {"exit-status", print_exit_status},
 	{"kernels", print_kernels},
 };
 
@@ -207,7 +270,8 @@ static int fail_unknown_topic(const char *topic, struct cli_error *error)
 			 suggest.best);
 	else
 		snprintf(error->text, sizeof(error->text),
-			 "no help about '%.80s'; there are run, exec, ci, test, disk, keys, exit-status and kernels",
+			 "no help about '%.80s'; there are run, exec, ci, test, disk, net, console, "
+			 "devices, keys, exit-status and kernels",
 			 topic);
 	return -EINVAL;
 }

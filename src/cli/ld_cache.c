@@ -24,6 +24,13 @@ struct cache_entry {
 static const char MAGIC[] = "glibc-ld.so.cache1.1";
 enum { FLAGS_X86_64 = 0x0303 };
 
+void ld_cache_init(struct ld_cache *cache, const unsigned char *file, size_t size_bytes)
+{
+	*cache = (struct ld_cache){0};
+	if (size_bytes >= sizeof(struct cache_header) && memcmp(file, MAGIC, sizeof(MAGIC) - 1) == 0)
+		*cache = (struct ld_cache){file, size_bytes};
+}
+
 void ld_cache_open(struct ld_cache *cache, const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -33,14 +40,14 @@ void ld_cache_open(struct ld_cache *cache, const char *path)
 	*cache = (struct ld_cache){0};
 	if (fd < 0)
 		return;
-	if (fstat(fd, &stat) == 0 && stat.st_size > (off_t)sizeof(struct cache_header))
+	if (fstat(fd, &stat) == 0 && stat.st_size > 0)
 		file = mmap(NULL, (size_t)stat.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	close(fd);
 	if (file == MAP_FAILED)
 		return;
-	*cache = (struct ld_cache){file, (size_t)stat.st_size};
-	if (memcmp(file, MAGIC, sizeof(MAGIC) - 1) != 0)
-		ld_cache_close(cache);
+	ld_cache_init(cache, file, (size_t)stat.st_size);
+	if (!cache->file)
+		munmap(file, (size_t)stat.st_size);
 }
 
 void ld_cache_close(struct ld_cache *cache)

@@ -40,9 +40,43 @@ static int apply_initrd(struct options *options, const char *value)
 }
 
 /* What they say is looked at when all of them are known. */
+static int apply_device(struct options *options, enum device device, const char *value)
+{
+	struct string_list *values = &options->devices[device].values;
+
+	if (device >= DEVICE_BALLOON)
+		values->count = 0; /* the last counts */
+	return apply_to_list(&values->items, &values->count, value);
+}
+
 static int apply_disk(struct options *options, const char *value)
 {
-	return apply_to_list(&options->disk_values, &options->disk_count, value);
+	return apply_device(options, DEVICE_DISK, value);
+}
+
+static int apply_net(struct options *options, const char *value)
+{
+	return apply_device(options, DEVICE_NET, value);
+}
+
+static int apply_console(struct options *options, const char *value)
+{
+	return apply_device(options, DEVICE_CONSOLE, value);
+}
+
+static int apply_balloon(struct options *options, const char *value)
+{
+	return apply_device(options, DEVICE_BALLOON, value);
+}
+
+static int apply_vsock(struct options *options, const char *value)
+{
+	return apply_device(options, DEVICE_VSOCK, value);
+}
+
+static int apply_rng(struct options *options, const char *value)
+{
+	return apply_device(options, DEVICE_RNG, value);
 }
 
 static int apply_transport(struct options *options, const char *value)
@@ -102,27 +136,6 @@ static int apply_cpu_features(struct options *options, const char *value)
 	return value_join(&options->cpu_features, ',', value);
 }
 
-/* A place for characters: file=PATH, unix=PATH, or one of `choices`. */
-static int apply_place(const char *value, const struct value_choice *choices, enum vmlet_serial_kind *kind,
-		       const char **path)
-{
-	int choice;
-
-	if (strncmp(value, "file=", 5) == 0 && value[5] != '\0') {
-		*kind = VMLET_SERIAL_FILE;
-		*path = value + 5;
-	} else if (strncmp(value, "unix=", 5) == 0 && value[5] != '\0') {
-		*kind = VMLET_SERIAL_UNIX;
-		*path = value + 5;
-	} else if (value_choice(value, choices, &choice) == 0) {
-		*kind = (enum vmlet_serial_kind)choice;
-		*path = NULL;
-	} else {
-		return -EINVAL;
-	}
-	return 0;
-}
-
 static int apply_serial(struct options *options, const char *value)
 {
 	static const struct value_choice choices[] = {
@@ -132,7 +145,8 @@ static int apply_serial(struct options *options, const char *value)
 		{NULL, 0},
 	};
 
-	return apply_place(value, choices, &options->serial, &options->serial_path);
+	options->serial_is_given = true;
+	return value_place(value, choices, &options->serial, &options->serial_path);
 }
 
 static int apply_debugcon(struct options *options, const char *value)
@@ -143,7 +157,7 @@ static int apply_debugcon(struct options *options, const char *value)
 		{NULL, 0},
 	};
 
-	return apply_place(value, choices, &options->debugcon, &options->debugcon_path);
+	return value_place(value, choices, &options->debugcon, &options->debugcon_path);
 }
 
 static int apply_boot(struct options *options, const char *value)
@@ -276,47 +290,62 @@ static int apply_help(struct options *options, const char *value)
 }
 
 const struct option_spec options_table[] = {
-	{"kernel", 'k', "FILE", "the kernel: a bzImage (vmlinuz) or ELF file (vmlinux)", "a file", apply_kernel, NULL},
-	{"initrd", 'i', "FILE", "an initial RAM disk; several are concatenated", "a file", apply_initrd, NULL},
+	{"kernel", 'k', "FILE", "the kernel: a bzImage (vmlinuz) or ELF file (vmlinux)", "a file", apply_kernel, NULL,
+	 false},
+	{"initrd", 'i', "FILE", "an initial RAM disk; several are concatenated", "a file", apply_initrd, NULL, false},
 	{"disk", 'd', "PATH[,...]", "a disk, up to 31 of them; see 'vmlet help disk'",
-	 "a path, or nbd=ADDRESS, and settings; see 'vmlet help disk'", apply_disk, NULL},
-	{"cmdline", 'p', "TEXT", "for the kernel's command line; several are joined", "text", apply_cmdline, NULL},
-	{"append", 0, "TEXT", NULL, "text", apply_cmdline, NULL},
+	 "a path, or nbd=ADDRESS, and settings; see 'vmlet help disk'", apply_disk, NULL, false},
+	{"net", 0, "HOW[,...]", "a network card; see 'vmlet help net'",
+	 "passt, tap, tap=NAME, stream=PATH, listen=PATH, fd=N or none, and settings; see 'vmlet help net'", apply_net,
+	 NULL, false},
+	{"console", 0, "WHERE", "a virtio console or port; see 'vmlet help console'",
+	 "stdio, pty, null, file=PATH, unix=PATH, port=NAME:WHERE or status", apply_console, NULL, false},
+	{"cmdline", 'p', "TEXT", "for the kernel's command line; several are joined", "text", apply_cmdline, NULL,
+	 false},
+	{"append", 0, "TEXT", NULL, "text", apply_cmdline, NULL, false},
 	{"memory", 'm', "SIZE", "512 or 512M, 2G, ...; default 256M",
-	 "a size such as 512, 512M or 2G, at least 2M and a multiple of 4K", apply_memory, NULL},
-	{"cpus", 'c', "N", "1 to 254 CPUs; default 1", "a number from 1 to 254", apply_cpus, NULL},
+	 "a size such as 512, 512M or 2G, at least 2M and a multiple of 4K", apply_memory, NULL, false},
+	{"cpus", 'c', "N", "1 to 254 CPUs; default 1", "a number from 1 to 254", apply_cpus, NULL, false},
 	{"cpu-features", 0, "LIST", "+name or -name, with commas: add or hide CPU features",
-	 "a list such as +avx2,-x2apic", apply_cpu_features, NULL},
+	 "a list such as +avx2,-x2apic", apply_cpu_features, NULL, false},
 	{"serial", 0, "WHERE", "stdio (the default), null, pty, file=PATH, unix=PATH",
-	 "stdio, null, pty, file=PATH or unix=PATH", apply_serial, NULL},
+	 "stdio, null, pty, file=PATH or unix=PATH", apply_serial, NULL, false},
 	{"debugcon", 0, "WHERE", "ports 0xe9, 0x402: null (default), stderr, file=PATH",
-	 "null, stderr, file=PATH or unix=PATH", apply_debugcon, NULL},
-	{"transport", 0, "HOW", "how disks are attached: pci (default) or mmio", "pci or mmio", apply_transport, NULL},
+	 "null, stderr, file=PATH or unix=PATH", apply_debugcon, "devices", false},
+	{"transport", 0, "HOW", "how devices are attached: pci (default) or mmio", "pci or mmio", apply_transport,
+	 "devices", false},
 	{"iothreads", 0, "N", "0 to 16 threads that serve the disks; default 0", "a number from 0 to 16",
-	 apply_iothreads, NULL},
-	{"boot", 0, "HOW", "auto, linux64 or pvh; default auto", "auto, linux64 or pvh", apply_boot, NULL},
-	{"on-reboot", 0, "WHAT", "exit or restart; default exit", "exit or restart", apply_on_reboot, NULL},
+	 apply_iothreads, "devices", false},
+	{"balloon", 0, "SIZE[,...]", "take so much of the guest's memory; it may be 0",
+	 "a size such as 512M or 0, and settings", apply_balloon, "devices", false},
+	{"vsock", 0, "PATH[,...]", "a Unix socket to reach the guest's vsock by, and back",
+	 "the path of a socket to make, and settings", apply_vsock, "devices", false},
+	{"rng", 0, "bw=SIZE", "random bytes from the host", "on, and settings", apply_rng, "devices", true},
+	{"boot", 0, "HOW", "auto, linux64 or pvh; default auto", "auto, linux64 or pvh", apply_boot, NULL, false},
+	{"on-reboot", 0, "WHAT", "exit or restart; default exit", "exit or restart", apply_on_reboot, NULL, false},
 	{"log-level", 0, "LEVEL", "error, warn, info or debug; default warn", "error, warn, info or debug",
-	 apply_log_level, NULL},
-	{"log-file", 0, "PATH", "append vmlet's own messages to a file", "a file", apply_log_file, NULL},
+	 apply_log_level, NULL, false},
+	{"log-file", 0, "PATH", "append vmlet's own messages to a file", "a file", apply_log_file, NULL, false},
 	{"timeout", 0, "DURATION", "end with status 124 after 90, 90s, 1.5m, 500ms, 2h",
-	 "a time such as 90, 90s, 1.5m, 500ms or 2h, more than 0", apply_timeout, "ci"},
+	 "a time such as 90, 90s, 1.5m, 500ms or 2h, more than 0", apply_timeout, "ci", false},
 	{"expect", 0, "REGEX", "success once the console has shown this; in order", "a regular expression",
-	 apply_expect, "ci"},
+	 apply_expect, "ci", false},
 	{"fail-on", 0, "REGEX", "failure, status 84, once the console shows this", "a regular expression",
-	 apply_fail_on, "ci"},
+	 apply_fail_on, "ci", false},
 	{"send", 0, "REGEX=>TEXT", "type TEXT once the console has shown REGEX; in order",
-	 "a regular expression, =>, and a text with \\n, \\r, \\t, \\\\ and \\xHH", apply_send, "ci"},
-	{"script", 0, "FILE", "a dialogue: expect, send, timeout, fail-on, sleep", "a file", apply_script, "ci"},
-	{"console-log", 0, "FILE", "write what the console prints to a file too", "a file", apply_console_log, "ci"},
+	 "a regular expression, =>, and a text with \\n, \\r, \\t, \\\\ and \\xHH", apply_send, "ci", false},
+	{"script", 0, "FILE", "a dialogue: expect, send, timeout, fail-on, sleep", "a file", apply_script, "ci", false},
+	{"console-log", 0, "FILE", "write what the console prints to a file too", "a file", apply_console_log, "ci",
+	 false},
 	{"status-file", 0, "FILE", "how it ended, as JSON, written at once at the end", "a file", apply_status_file,
-	 "ci"},
+	 "ci", false},
 	{"events", 0, "WHERE", "FILE or fd:N: what happens, as lines of JSON", "a file, or fd: and a descriptor",
-	 apply_events, "ci"},
-	{"module", 0, "FILE", "a module to load first; several, in order", "a file", apply_module, "exec"},
+	 apply_events, "ci", false},
+	{"module", 0, "FILE", "a module to load first; several, in order", "a file", apply_module, "exec", false},
 	{"env", 'e', "NAME[=VALUE]", "a variable for the command; without VALUE, the host's", "NAME=VALUE, or NAME",
-	 apply_variable, "exec"},
-	{"cwd", 0, "DIR", "the guest's directory to run in; default /", "an absolute path", apply_directory, "exec"},
-	{"help", 'h', NULL, "show this", NULL, apply_help, NULL},
-	{NULL, 0, NULL, NULL, NULL, NULL, NULL},
+	 apply_variable, "exec", false},
+	{"cwd", 0, "DIR", "the guest's directory to run in; default /", "an absolute path", apply_directory, "exec",
+	 false},
+	{"help", 'h', NULL, "show this", NULL, apply_help, NULL, false},
+	{NULL, 0, NULL, NULL, NULL, NULL, NULL, false},
 };

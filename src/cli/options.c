@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/disk_option.h"
+#include "cli/console_option.h"
+#include "cli/device_option.h"
 #include "cli/suggest.h"
 #include "cli/values.h"
 
@@ -16,11 +17,9 @@ struct parser {
 	struct cli_error *error;
 	const char *const *argv;
 	int argc;
-	int at; /* the next argument */
+	int at;                              /* the next argument */
+	const struct option_spec *valueless; /* the option before it, when it may have a value and has none */
 };
-
-/* %s of what the user typed is cut to this, so that the rest of the sentence is always there. */
-#define TYPED "%.80s"
 
 static int fail(struct parser *parser, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
@@ -102,6 +101,10 @@ static int apply_with_value(struct parser *parser, const struct option_spec *spe
 			return fail(parser, -EINVAL, "--%s takes no value, not '" TYPED "'", spec->name, attached);
 		return apply(parser, spec, NULL);
 	}
+	if (!value && spec->may_lack_value) {
+		parser->valueless = spec;
+		return apply(parser, spec, "on");
+	}
 	if (!value) {
 		if (parser->at >= parser->argc)
 			return fail(parser, -EINVAL, "--%s needs a value: %s", spec->name, spec->accepts);
@@ -152,6 +155,7 @@ static int parse_option(struct parser *parser)
 {
 	const char *arg = parser->argv[parser->at++];
 
+	parser->valueless = NULL;
 	return strncmp(arg, "--", 2) == 0 ? parse_long(parser, arg) : parse_short(parser, arg);
 }
 
@@ -171,13 +175,39 @@ static int parse_options(struct parser *parser)
 	return 0;
 }
 
+/* There is one standard input. Where a console has it, the serial port has none. */
+static int give_stdio(struct parser *parser)
+{
+	struct options *options = parser->options;
+	const struct device_values *consoles = &options->devices[DEVICE_CONSOLE];
+
+	if (console_find_stdio(consoles->items, consoles->values.count) == consoles->values.count)
+		return 0;
+	if (options->command == COMMAND_EXEC)
+		return fail(parser, -EINVAL, "--console stdio cannot be with exec: standard input is the command's");
+	if (options->serial_is_given && options->serial == VMLET_SERIAL_FD)
+		return fail(parser, -EINVAL,
+			    "--console stdio and --serial stdio contradict each other: there is one standard input");
+	if (!options->serial_is_given)
+		options->serial = VMLET_SERIAL_NULL;
+	return 0;
+}
+
 static int finish_run(struct parser *parser)
 {
 	struct options *options = parser->options;
 
 	if (!options->kernel)
 		return fail(parser, -EINVAL, "%s needs a kernel: give --kernel FILE", command_name(parser));
-	return disk_options_parse(options->disk_values, options->disk_count, &options->disks, parser->error);
+	for (int i = 0; i < DEVICE_KINDS; i++) {
+		struct device_values *device = &options->devices[i];
+		int r = settings_parse(device_kinds[i], device->values.items, device->values.count, &device->items,
+				       parser->error);
+
+		if (r < 0)
+			return r;
+	}
+	return give_stdio(parser);
 }
 
 static int parse_run(struct parser *parser)
@@ -189,6 +219,9 @@ static int parse_run(struct parser *parser)
 	if (parser->at < parser->argc) {
 		const char *arg = parser->argv[parser->at++];
 
+		if (strcmp(arg, "--") != 0 && parser->valueless)
+			return fail(parser, -EINVAL, "a value of --%s follows '=': --%s=" TYPED,
+				    parser->valueless->name, parser->valueless->name, arg);
 		if (strcmp(arg, "--") != 0)
 			return fail(parser, -EINVAL,
 				    "unexpected argument '" TYPED "'; a kernel is given with --kernel, words for its "
@@ -306,8 +339,10 @@ int options_parse(struct options *options, int argc, const char *const *argv, st
 void options_free(struct options *options)
 {
 	free(options->initrds);
-	disk_options_free(options->disks, options->disk_count);
-	free(options->disk_values);
+	for (int i = 0; i < DEVICE_KINDS; i++) {
+		settings_free(device_kinds[i], options->devices[i].items, options->devices[i].values.count);
+		free(options->devices[i].values.items);
+	}
 	free(options->cmdline);
 	free(options->cpu_features);
 	free(options->contract.expects.items);

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,12 +20,26 @@ enum command {
 	COMMAND_HELP,
 };
 
-struct disk_option;
+/* What --disk and the like describe, each by the values of one option. */
+enum device {
+	DEVICE_DISK,
+	DEVICE_NET,
+	DEVICE_CONSOLE,
+	DEVICE_BALLOON, /* this and those after it: at most one of each */
+	DEVICE_VSOCK,
+	DEVICE_RNG,
+	DEVICE_KINDS,
+};
 
 /* Borrowed strings in an allocated array, in the order given. */
 struct string_list {
 	const char **items;
 	size_t count;
+};
+
+struct device_values {
+	struct string_list values; /* what the option was given */
+	void *items; /* the same parsed, by device_kinds (cli/device_option.h); NULL when there are none */
 };
 
 /*
@@ -59,9 +74,7 @@ struct options {
 	const char *kernel;
 	const char **initrds; /* allocated array, in the order given */
 	size_t initrd_count;
-	const char **disk_values; /* allocated array: what --disk was given, in order */
-	size_t disk_count;
-	struct disk_option *disks; /* the same, parsed (cli/disk_option.h); allocated, NULL when there are none */
+	struct device_values devices[DEVICE_KINDS];
 	enum vmlet_transport transport;
 	unsigned iothreads;
 	char *cmdline;         /* allocated; NULL: none */
@@ -72,6 +85,7 @@ struct options {
 	enum vmlet_on_reboot on_reboot;
 	enum vmlet_serial_kind serial; /* VMLET_SERIAL_FD: standard input and output */
 	const char *serial_path;
+	bool serial_is_given;
 	enum vmlet_serial_kind debugcon; /* VMLET_SERIAL_FD: standard error */
 	const char *debugcon_path;
 	enum vmlet_log_level log_level;
@@ -93,7 +107,8 @@ struct option_spec {
 	const char *help;    /* one line; NULL: another name of the option before, not listed */
 	const char *accepts; /* which values there are, for the sentence that refuses one */
 	int (*apply)(struct options *options, const char *value); /* 0, -EINVAL, -ENOMEM */
-	const char *topic; /* the topic of help that lists it; NULL: "run"; only "exec" has those of "exec" */
+	const char *topic;   /* the topic of help that lists it; NULL: "run"; only "exec" has those of "exec" */
+	bool may_lack_value; /* then it takes one after "=" only, and without one it is "on" */
 };
 
 /* Ends with a NULL name. */

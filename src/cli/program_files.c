@@ -116,8 +116,7 @@ static bool find_in(const char *directory, size_t length, const char *name, char
 	return n > 0 && n < PATH_MAX && is_file(ret_path);
 }
 
-/* Along a list with colons. An empty name in it is the working directory, as shells have it. */
-static bool find_along(const char *list, const char *name, char ret_path[PATH_MAX])
+bool program_find_along(const char *list, const char *name, char ret_path[PATH_MAX])
 {
 	while (list) {
 		size_t length = strcspn(list, ":");
@@ -140,7 +139,7 @@ static int find_program(struct search *search, const char *command, char ret_pat
 		if (!realpath(command, ret_path))
 			return fail(search, errno == EACCES ? STATUS_NOT_EXECUTABLE : STATUS_NOT_FOUND,
 				    "%.200s: %s; without --initrd a command is this host's", command, strerror(errno));
-	} else if (!find_along(search->path, command, found) || !realpath(found, ret_path)) {
+	} else if (!program_find_along(search->path, command, found) || !realpath(found, ret_path)) {
 		return fail(search, STATUS_NOT_FOUND,
 			    "%.200s: not found on this host; a command of the guest's needs --initrd", command);
 	}
@@ -159,7 +158,7 @@ static int add_env_word(struct search *search, const char *word)
 
 	if (!word || strchr(word, '/') || strchr(word, '='))
 		return 0;
-	if (!find_along(search->path, word, path))
+	if (!program_find_along(search->path, word, path))
 		return fail(search, STATUS_NOT_EXECUTABLE, "%.200s: not found on this host; a script needs it", word);
 	return add(search, path, path);
 }
@@ -259,7 +258,7 @@ static bool find_library(struct search *search, const struct program_elf *elf, c
 	return find_by_runpath(elf->runpath, host_path, name, ret_path) ||
 	       find_by_runpath(files->program_runpath, files->items[0].host_path, name, ret_path) ||
 	       find_by_cache(search, name, ret_path) ||
-	       find_along(files->musl ? MUSL_DIRECTORIES : GLIBC_DIRECTORIES, name, ret_path);
+	       program_find_along(files->musl ? MUSL_DIRECTORIES : GLIBC_DIRECTORIES, name, ret_path);
 }
 
 /* musl's dynamic linker is its libc. */

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -27,6 +28,12 @@ struct program_files {
  */
 int program_files_find(struct program_files *files, const char *command, const char *path, struct cli_error *error);
 void program_files_free(struct program_files *files);
+
+/*
+ * Look for a file of that name along a list with colons, as of $PATH; an empty name in the list is the working
+ * directory, as shells have it. False: it is in none of them.
+ */
+bool program_find_along(const char *list, const char *name, char ret_path[PATH_MAX]);
 
 /* "/a/./b//../c" is "/a/c"; in place, `path` begins with a slash. */
 void program_path_clean(char *path);

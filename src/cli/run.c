@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "cli/contract.h"
-#include "cli/disk_option.h"
+#include "cli/device_config.h"
 #include "cli/escape.h"
 #include "cli/exec.h"
 #include "cli/exit_status.h"
@@ -16,6 +16,7 @@
 #include "cli/log_sink.h"
 #include "cli/report.h"
 #include "cli/terminal.h"
+#include "cli/window.h"
 
 struct session {
 	const struct options *options;
@@ -24,6 +25,7 @@ struct session {
 	struct contract contract;
 	struct escape escape;
 	bool interactive;  /* the guest's terminal is the one that we are in the foreground of */
+	int window_fd;     /* readable when that has another size; -1: the guest does not want to know */
 	struct exec *exec; /* NULL: it is no command that is run */
 };
 
@@ -62,8 +64,11 @@ static void act_on_key(void *ctx, enum escape_action action)
 static void follow_window(void *ctx)
 {
 	struct session *session = ctx;
+	uint16_t rows, columns;
 
-	exec_follow_window(session->exec, session->vm);
+	window_take(session->window_fd);
+	window_get_size(&rows, &columns);
+	vmlet_set_window_size(session->vm, rows, columns);
 }
 
 /* -1 when `fd` is not open for that direction; main opened the closed ones the wrong way round. */
@@ -92,28 +97,6 @@ static void fill_stdio(struct session *session, struct vmlet_serial *serial)
 	}
 }
 
-static void fill_disk(const struct disk_option *option, struct vmlet_disk *disk)
-{
-	vmlet_disk_init(disk);
-	disk->kind = option->kind;
-	disk->path = option->path;
-	if (option->id)
-		disk->id = option->id;
-	disk->serial = option->serial;
-	disk->read_only = option->read_only;
-	disk->direct = option->direct;
-	disk->overlay = option->overlay;
-	disk->overlay_path = option->overlay_path;
-	disk->cache = option->cache;
-	if (option->queues != 0)
-		disk->queues = option->queues;
-	disk->packed = option->packed;
-	disk->iops = option->iops;
-	disk->iops_burst = option->iops_burst;
-	disk->bandwidth_bytes = option->bandwidth_bytes;
-	disk->bandwidth_burst_bytes = option->bandwidth_burst_bytes;
-}
-
 /* The console of a command is no place to type at. */
 static void fill_console_of_exec(struct vmlet_serial *serial)
 {
@@ -135,22 +118,14 @@ static void fill_streams(struct session *session, struct vmlet_streams *streams)
 	}
 }
 
-/* vmlet_new copies what it is given, so this need not live longer. */
-struct disk_list {
-	struct vmlet_disk disks[DISKS_MAX];
-	const struct vmlet_disk *pointers[DISKS_MAX];
-};
-
-static void fill_disks(const struct options *options, struct disk_list *list, struct vmlet_config *config)
+/* A console that is a terminal knows its size. */
+static void fill_console(struct session *session, struct vmlet_console *console)
 {
-	for (size_t i = 0; i < options->disk_count; i++) {
-		fill_disk(&options->disks[i], &list->disks[i]);
-		list->pointers[i] = &list->disks[i];
-	}
-	config->disks = list->pointers;
-	config->disk_count = options->disk_count;
-	config->transport = options->transport;
-	config->iothreads = options->iothreads;
+	fill_stdio(session, &console->backend);
+	if (!session->interactive)
+		return;
+	session->window_fd = window_open();
+	window_get_size(&console->rows, &console->columns);
 }
 
 static void fill_config(struct session *session, struct vmlet_config *config)
@@ -195,25 +170,58 @@ static int fail(struct outcome *outcome, const struct vmlet_error *error)
 	return -EIO;
 }
 
-/* 0, or negative with the outcome told and filled, as are those below. */
-static int start(struct session *session, struct outcome *outcome)
+static int fail_devices(struct outcome *outcome, int code, const struct cli_error *error)
 {
-	struct vmlet_error error = {0};
+	outcome_of_failure(outcome, code == -EBADF ? VMLET_EXIT_CONFIG : VMLET_EXIT_HOST, error->text);
+	report("%s", error->text);
+	return code;
+}
+
+static void watch_vm(struct session *session)
+{
+	contract_set_vm(&session->contract, session->vm);
+	if (session->window_fd >= 0)
+		contract_serve_also(&session->contract, session->window_fd, follow_window, session);
+	terminal_catch_signals(stop_by_signal, session->vm);
+}
+
+/* 0, or negative with the outcome told and filled, as are those below. */
+static int make_vm(struct session *session, struct outcome *outcome)
+{
+	struct vmlet_serial *watched;
+	struct device_config devices;
 	struct vmlet_config config;
-	struct disk_list disks;
+	struct vmlet_error error = {0};
+	struct cli_error why;
+	int r;
 
 	fill_config(session, &config);
-	fill_disks(session->options, &disks, &config);
-	contract_fill(&session->contract, &config);
+	r = device_config_fill(&devices, session->options, &config, &why);
+	if (r < 0)
+		return fail_devices(outcome, r, &why);
+	watched = &config.serial;
+	if (devices.stdio_console >= 0) {
+		fill_console(session, &devices.consoles[devices.stdio_console]);
+		watched = &devices.consoles[devices.stdio_console].backend;
+	}
+	contract_fill(&session->contract, &config, watched, devices.stdio_console);
 	session->vm = vmlet_new(&config, &error);
 	if (!session->vm)
 		return fail(outcome, &error);
-	contract_set_vm(&session->contract, session->vm);
-	if (session->exec && session->exec->window_fd >= 0)
-		contract_serve_also(&session->contract, session->exec->window_fd, follow_window, session);
-	terminal_catch_signals(stop_by_signal, session->vm);
+	watch_vm(session);
 	if (session->options->serial == VMLET_SERIAL_PTY)
 		report("serial port is %s", vmlet_serial_path(session->vm));
+	device_config_report(&devices, &config, session->vm);
+	return 0;
+}
+
+static int start(struct session *session, struct outcome *outcome)
+{
+	struct vmlet_error error = {0};
+	int r = make_vm(session, outcome);
+
+	if (r < 0)
+		return r;
 	if (vmlet_start(session->vm, &error) < 0)
 		return fail(outcome, &error);
 	return 0;
@@ -284,12 +292,14 @@ static int prepare_exec(struct session *session, struct outcome *outcome)
 	}
 	session->options = &session->exec->options;
 	session->interactive = session->exec->terminal.stdio;
+	if (session->interactive)
+		session->window_fd = window_open();
 	return 0;
 }
 
 int run(const struct options *options)
 {
-	struct session session = {.options = options, .log = {.fd = STDERR_FILENO}};
+	struct session session = {.options = options, .log = {.fd = STDERR_FILENO}, .window_fd = -1};
 	struct outcome outcome;
 	int status;
 
@@ -299,6 +309,8 @@ int run(const struct options *options)
 		serve(&session, &outcome);
 	free_vm(&session);
 	exec_free(session.exec);
+	if (session.window_fd >= 0)
+		close(session.window_fd);
 	status = contract_close(&session.contract, &outcome);
 	log_sink_close(&session.log);
 	return status;

@@ -49,20 +49,34 @@ static int check_timeout(struct test_case *test, const struct test_value *value,
 			      "timeout cannot be '" TYPED "'; it is a duration such as 500ms, 90s or 5m", value->value);
 }
 
+static int parse_option(const struct test_value *value, struct cli_error *error)
+{
+	struct test_args args;
+	struct options options;
+	int r = test_args_init(&args, 6, 1);
+
+	if (r < 0)
+		return r;
+	for (const char *const *word = (const char *const[]){"vmlet", "run", "--kernel", "kernel", NULL}; *word; word++)
+		args.argv[args.argc++] = *word;
+	r = test_args_add_option(&args, value);
+	if (r == 0)
+		r = options_parse(&options, args.argc, args.argv, error);
+	if (r == 0)
+		options_free(&options);
+	test_args_free(&args);
+	return r;
+}
+
 /* Each alone, so that the sentence names its line. */
 static int check_option(const struct test_case *test, const struct test_value *value, struct cli_error *error)
 {
-	const char *argv[] = {"vmlet", "run", "--kernel", "kernel", value->key->option, value->value, NULL};
-	struct cli_error why;
-	struct options options;
-	int r = options_parse(&options, 6, argv, &why);
+	struct cli_error why = {"out of memory"};
+	int r = parse_option(value, &why);
 
-	if (r < 0) {
+	if (r < 0)
 		fail(test, value->line, error, why.text);
-		return r;
-	}
-	options_free(&options);
-	return 0;
+	return r;
 }
 
 static int check_regex(const struct test_case *test, const struct test_value *value, struct cli_error *error)
@@ -130,7 +144,6 @@ static int check_value(struct test_case *test, const struct test_value *value, s
 			r = check_regex(test, value, error);
 		return r;
 	case TEST_KEY_EXEC:
-	case TEST_KEY_NET:
 	default:
 		return 0;
 	}

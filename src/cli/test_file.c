@@ -127,8 +127,6 @@ static int find_key(struct reader *reader, const char *name, struct test_entry *
 	entry->key = test_key_find(plain);
 	if (!entry->key)
 		return fail_unknown_key(reader, name, plain);
-	if (entry->key->id == TEST_KEY_NET)
-		return FAIL(reader, "the key net is reserved: this vmlet has no network devices yet");
 	if (entry->is_matrix && entry->key->is_words)
 		return FAIL(reader, "%s takes words itself and cannot be a matrix", plain);
 	return 0;

@@ -12,7 +12,6 @@ enum test_key_id {
 	TEST_KEY_EXEC,
 	TEST_KEY_MODULE,
 	TEST_KEY_OPTION,
-	TEST_KEY_NET, /* reserved */
 };
 
 struct test_key {
@@ -20,7 +19,7 @@ struct test_key {
 	enum test_key_id id;
 	bool adds_up;       /* may be given several times; of the others the last counts */
 	bool is_words;      /* the value is cut into words, as a shell would */
-	const char *option; /* of `vmlet run` and `vmlet exec`; NULL: not one of theirs */
+	const char *option; /* of `vmlet run` and `vmlet exec`; with '=', the value follows at once. NULL: not theirs */
 };
 
 /* Ends with a NULL name. */

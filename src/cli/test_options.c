@@ -270,8 +270,9 @@ void test_options_print_help(FILE *out)
 	      "  fail-on = Oops|BUG:\n"
 	      "  timeout = 2m\n"
 	      "\n"
-	      "Keys: kernel initrd cmdline cpus memory disk expect fail-on send script timeout\n"
-	      "status exec module option, and matrix.KEY; see vmlet-test(5).\n"
+	      "Keys: kernel initrd cmdline cpus memory disk net console rng balloon vsock expect\n"
+	      "fail-on send script timeout status exec module option, and matrix.KEY; see\n"
+	      "vmlet-test(5).\n"
 	      "\n",
 	      out);
 	for (const struct test_option *option = table; option->name; option++)

@@ -4,86 +4,50 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { ESC = 0x1b };
+#include "cli/console_text.h"
+#include "cli/utf8.h"
 
-/* The size of an escape sequence at the beginning of `text`; 1 for an ESC that begins none. */
-static size_t escape_size(const char *text, size_t size)
+/* What is text of a console, and its NULs, in order; returns how many bytes that are. */
+static size_t strip(const char *text, size_t size_bytes, char *ret_text)
 {
-	size_t at = 2;
+	struct console_text console = {0};
+	size_t size = 0;
 
-	if (size < 2)
-		return 1;
-	if (text[1] != '[')
-		return text[1] >= '0' && text[1] <= '~' ? 2 : 1;
-	while (at < size && text[at] >= ' ' && text[at] <= '?')
-		at++;
-	return at < size && text[at] >= '@' && text[at] <= '~' ? at + 1 : at;
-}
+	for (size_t at = 0; at < size_bytes; at++) {
+		uint8_t byte = console_text_next(&console, (uint8_t)text[at]);
 
-static size_t utf8_length(unsigned char first)
-{
-	if (first < 0x80)
-		return 1;
-	if (first >= 0xc2 && first <= 0xdf)
-		return 2;
-	if (first >= 0xe0 && first <= 0xef)
-		return 3;
-	return first >= 0xf0 && first <= 0xf4 ? 4 : 0;
-}
-
-/* Not overlong, not a surrogate, in Unicode's range, and (XML 1.0, 2.2 Char) none of U+FFFE, U+FFFF and the C1 set. */
-static bool is_character(uint32_t c, size_t length)
-{
-	static const uint32_t least[] = {0, 0, 0xa0, 0x800, 0x10000};
-
-	return c >= least[length] && c <= 0x10ffff && (c < 0xd800 || c > 0xdfff) && c != 0xfffe && c != 0xffff;
-}
-
-/* The size of the character at the beginning of `text`; 0: it is none. */
-static size_t character_size(const char *text, size_t size)
-{
-	size_t length = utf8_length((unsigned char)text[0]);
-	uint32_t c;
-
-	if (length <= 1)
-		return length;
-	if (length > size)
-		return 0;
-	c = (unsigned char)text[0] & (0x7fu >> length);
-	for (size_t i = 1; i < length; i++) {
-		if (((unsigned char)text[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | ((unsigned char)text[i] & 0x3f);
+		if (byte != 0 || text[at] == '\0')
+			ret_text[size++] = (char)byte;
 	}
-	return is_character(c, length) ? length : 0;
+	return size;
 }
 
-static bool is_control(char c)
+/* A character that reports may have: what XML 1.0 (2.2, Char) has, without the C1 controls. */
+static bool is_clean(uint32_t c)
 {
-	return ((unsigned char)c < ' ' && c != '\t' && c != '\n') || c == 0x7f;
+	if (c < ' ')
+		return c == '\t' || c == '\n';
+	return c != 0x7f && (c < 0x80 || c > 0x9f) && c != 0xfffe && c != 0xffff;
 }
 
 void test_text_clean(const char *text, size_t size_bytes, char *ret_text)
 {
-	size_t at = 0;
+	size_t size = strip(text, size_bytes, ret_text);
+	char *to = ret_text;
 
-	while (at < size_bytes) {
-		size_t length = character_size(text + at, size_bytes - at);
+	for (size_t at = 0, length; at < size; at += length) {
+		uint32_t c;
 
-		if (text[at] == ESC) {
-			at += escape_size(text + at, size_bytes - at);
-		} else if (text[at] == '\r') {
-			at++;
-		} else if (length == 0 || is_control(text[at])) {
-			*ret_text++ = '?';
-			at++;
+		length = utf8_decode(ret_text + at, size - at, &c);
+		if (length == 0 || !is_clean(c)) {
+			*to++ = '?';
+			length = 1;
 		} else {
-			memcpy(ret_text, text + at, length);
-			ret_text += length;
-			at += length;
+			memmove(to, ret_text + at, length);
+			to += length;
 		}
 	}
-	*ret_text = '\0';
+	*to = '\0';
 }
 
 const char *test_text_last_lines(const char *text, size_t lines)

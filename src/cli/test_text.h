@@ -5,8 +5,9 @@
 #include <stdio.h>
 
 /*
- * Into `ret_text`, of at least size_bytes + 1 bytes, and a NUL: without escape sequences (ESC [ ...) and carriage
- * returns; other control characters but tab and newline, and what is not UTF-8 or not a character of XML, become '?'.
+ * Into `ret_text`, of at least size_bytes + 1 bytes, and a NUL: without escape sequences (console_text.h) and
+ * carriage returns; other control characters but tab and newline, and what is not UTF-8 or not a character of XML,
+ * become '?'.
  */
 void test_text_clean(const char *text, size_t size_bytes, char *ret_text);
 

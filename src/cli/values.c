@@ -133,6 +133,26 @@ int value_choice(const char *text, const struct value_choice *choices, int *ret_
 	return -EINVAL;
 }
 
+int value_place(const char *text, const struct value_choice *choices, enum vmlet_serial_kind *ret_kind,
+		const char **ret_path)
+{
+	int choice;
+
+	if (strncmp(text, "file=", 5) == 0 && text[5] != '\0') {
+		*ret_kind = VMLET_SERIAL_FILE;
+		*ret_path = text + 5;
+	} else if (strncmp(text, "unix=", 5) == 0 && text[5] != '\0') {
+		*ret_kind = VMLET_SERIAL_UNIX;
+		*ret_path = text + 5;
+	} else if (value_choice(text, choices, &choice) == 0) {
+		*ret_kind = (enum vmlet_serial_kind)choice;
+		*ret_path = NULL;
+	} else {
+		return -EINVAL;
+	}
+	return 0;
+}
+
 static bool is_feature_char(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||

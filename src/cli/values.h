@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <vmlet.h>
+
 /* Decimal digits only, no sign; min and max are inclusive. */
 int value_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_number);
 
@@ -23,6 +25,10 @@ struct value_choice {
 
 /* One of a table that ends with a NULL name. */
 int value_choice(const char *text, const struct value_choice *choices, int *ret_value);
+
+/* A place for characters: file=PATH, unix=PATH, or one of `choices`, which are of enum vmlet_serial_kind. */
+int value_place(const char *text, const struct value_choice *choices, enum vmlet_serial_kind *ret_kind,
+		const char **ret_path);
 
 /* "+name,-name,...": each of letters, digits, '.', '_' and '-'. */
 int value_features(const char *text);

@@ -209,7 +209,7 @@ struct device *stream_port_new(const struct stream_port_config *config, struct e
 	p->err = config->err;
 	p->select = SELECT_OUT;
 	p->size = (uint32_t)config->rows << 16 | config->columns;
-	struct chr_client client = {stream_port_receive, NULL, p};
+	struct chr_client client = {.receive = stream_port_receive, .ctx = p};
 	chr_set_client(p->in, &client);
 	return &p->dev;
 }

@@ -488,7 +488,7 @@ struct device *uart16550_new(struct irq_line irq, struct chr *chr, struct err *e
 	u->chr = chr;
 	u->dll = DIVISOR_9600;
 	u->modem_lines = modem_lines(u);
-	client = (struct chr_client){uart16550_receive, uart16550_writable, u};
+	client = (struct chr_client){.receive = uart16550_receive, .writable = uart16550_writable, .ctx = u};
 	chr_set_client(chr, &client);
 	return &u->dev;
 }

@@ -14,7 +14,7 @@
 #include "virtio/virtio.h"
 
 struct virtio_balloon_init {
-	uint64_t target_bytes; /* at first; whole pages */
+	uint64_t target_bytes; /* at first; at most the guest's RAM */
 	bool deflate_on_oom;
 	bool reporting; /* free page reporting */
 	bool packed;
@@ -29,7 +29,7 @@ struct virtio_balloon_stats {
 };
 
 struct virtio_balloon_info {
-	uint64_t target_bytes, actual_bytes; /* asked for; as the driver says it is */
+	uint64_t target_bytes, actual_bytes; /* asked for; as the driver says it is, at most the guest's RAM */
 	uint64_t discarded_bytes;            /* ever: inflated */
 	uint64_t reported_bytes;             /* ever: by free page reporting */
 	struct virtio_balloon_stats stats;
@@ -39,7 +39,14 @@ struct virtio_balloon_info {
 struct virtio_device *virtio_balloon_new(struct loop *loop, struct gmem *gmem, const struct log *log,
 					 const struct virtio_balloon_init *init, struct err *err);
 
-void virtio_balloon_set_target(struct virtio_device *dev, uint64_t target_bytes); /* [loop] */
-void virtio_balloon_get_info(struct virtio_device *dev, struct virtio_balloon_info *ret_info);
-/* Ask the guest for new statistics; they are in the info when it has answered. [loop] */
+/*
+ * How much the guest is to give up: at most its RAM (the caller has refused more), rounded down to whole pages. It
+ * stays when the driver resets the device. [loop]
+ */
+void virtio_balloon_set_target(struct virtio_device *dev, uint64_t target_bytes);
+void virtio_balloon_get_info(struct virtio_device *dev, struct virtio_balloon_info *ret_info); /* [any] */
+/*
+ * Ask the guest for new statistics; they are in the info when it has answered. Nothing happens while it has not
+ * answered the last time, or has no driver that offers them. [loop]
+ */
 void virtio_balloon_request_stats(struct virtio_device *dev);

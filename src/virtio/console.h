@@ -2,6 +2,11 @@
  * virtio-console (virtio 1.3, 5.3), multiport: consoles (hvc0, hvc1, ...) and named ports (/dev/virtio-ports/NAME),
  * each over a character back end.
  *
+ * What a back end does not take waits in the guest, and input waits in the back end until the guest has opened the port
+ * and given buffers: nothing is lost, and nothing grows. A port whose peer is away is closed for its driver (Linux then
+ * holds writers up); what is written to it all the same is dropped, as is what is written to a console without a
+ * reader. A driver that knows one port only (without MULTIPORT) has the first console.
+ *
  * The port named org.vmlet.status is the device's own and always there: a decimal number from 0 to 255 and a newline
  * written to it end the VM with that status, as the debug-exit port does (docs/status-port.md).
  */

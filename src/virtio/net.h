@@ -1,9 +1,10 @@
 /*
  * virtio-net (virtio 1.3, 5.1): an Ethernet card over a network back end.
  *
- * Queues: receiveq and transmitq of each pair, then the control queue (2 * queues). Offered: MAC, STATUS, MTU (when it
- * is known), MRG_RXBUF, CTRL_VQ, CTRL_RX, CTRL_MAC_ADDR, GUEST_ANNOUNCE, SPEED_DUPLEX, MQ (when queues > 1), and of
- * CSUM, GUEST_CSUM, HOST_* and GUEST_* segmentation, CTRL_GUEST_OFFLOADS what the back end can do.
+ * Queues: receiveq and transmitq of each pair, then the control queue (2 * queues; without MQ it is the third: 5.1.2).
+ * Offered: MAC, STATUS, MTU (when it is known), MRG_RXBUF, CTRL_VQ, CTRL_RX, CTRL_RX_EXTRA, CTRL_MAC_ADDR,
+ * GUEST_ANNOUNCE, SPEED_DUPLEX, MQ (when queues > 1), and of CSUM, GUEST_CSUM, HOST_* and GUEST_* segmentation,
+ * CTRL_GUEST_OFFLOADS what the back end can do.
  */
 #pragma once
 

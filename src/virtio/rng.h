@@ -1,6 +1,7 @@
 /*
  * virtio-rng (virtio 1.3, 5.4): the host's random numbers. A request is answered with at most VIRTIO_RNG_REQUEST_MAX
- * bytes from getrandom(2), so that a guest cannot hold the loop.
+ * bytes from getrandom(2), so that a guest cannot hold the loop. While the host itself has none yet (early in its
+ * boot), requests wait.
  */
 #pragma once
 
@@ -15,7 +16,7 @@ enum { VIRTIO_RNG_REQUEST_MAX = 4096 };
 
 struct virtio_rng_init {
 	bool packed;
-	struct rate_limit_config limit; /* operations: requests */
+	struct rate_limit_config limit; /* operations: requests; bytes: of random numbers */
 };
 
 /* NULL with `err` set. [setup] */

@@ -62,6 +62,8 @@ struct virtio_model {
 
 	/* Free the model; virtio_fini is done. [owner] */
 	void (*destroy)(struct virtio_device *dev);
+
+	unsigned batch; /* chains that a queue may pop in a round; 0: the core's choice (virtio_queue.c) */
 };
 
 /* How a transport tells the driver. The lock is held. [any] */
@@ -84,6 +86,7 @@ struct virtio_queue {
 	struct virtio_device *dev;
 	unsigned index;
 	uint16_t size_max;
+	bool is_kept; /* see virtio_init.kept_queues */
 
 	/* Registers, as the driver sets them. */
 	uint16_t size;
@@ -97,6 +100,7 @@ struct virtio_queue {
 	bool cancelled;     /* the model knows that it is stopping */
 	bool kicked;        /* to be served at the end of the round */
 	bool resting;       /* was found empty; the driver is asked to ring when the loop sleeps */
+	bool hungry;        /* what is in flight does not end before the driver gives more */
 	bool polled;        /* so busy that the driver is told not to ring: served after pushes */
 	unsigned budget;    /* chains that may still be popped in this round */
 	unsigned pushed;    /* since the driver was last interrupted, or spared that */
@@ -160,6 +164,12 @@ struct virtio_init {
 	bool packed;       /* offer packed rings too */
 	unsigned queue_count;
 	uint16_t queue_size_max; /* a power of two */
+	/*
+	 * A bit for each queue whose chains the model keeps until something comes from outside (receive buffers): that
+	 * many are in flight does not mean that it is busy, nor that one will be pushed soon. Its driver is asked to
+	 * ring whenever the loop sleeps.
+	 */
+	uint32_t kept_queues;
 	unsigned config_size_bytes;
 };
 
@@ -188,8 +198,17 @@ void virtio_unpop(struct virtio_device *dev, unsigned queue, const struct virtq_
  */
 void virtio_push(struct virtio_device *dev, unsigned queue, const struct virtq_chain *chain, uint32_t written_bytes);
 
+/* The same for several that make one answer: the driver sees either none of them or all. */
+void virtio_push_many(struct virtio_device *dev, unsigned queue, const struct virtq_used *used, unsigned count);
+
 /* Call model->serve for the queue at the end of this round: there is room again. [loop] */
 void virtio_kick(struct virtio_device *dev, unsigned queue);
+
+/*
+ * From model->serve, which has found the ring empty: what is in flight does not end before the driver gives more. So it
+ * is asked to ring at once, however much that is.
+ */
+void virtio_need_more(struct virtio_device *dev, unsigned queue);
 
 /* The driver broke a rule: NEEDS_RESET, a line in the log (rate-limited), and silence until it resets. */
 void virtio_break(struct virtio_device *dev, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

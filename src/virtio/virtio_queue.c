@@ -16,16 +16,19 @@
  *     served          model->serve is being called, or the model has stopped popping and will call virtio_kick
  *     resting         the ring was empty; the loop looks at it until it sleeps, and the driver need not ring
  *     polled          the loop sleeps, POLL_IN_FLIGHT or more chains are in flight, the driver is not asked to ring
+ *                     (never a queue whose chains the model keeps: see virtio_init.kept_queues)
  *     asleep          the loop sleeps, the driver is asked to ring, and was asked before the last look at the ring
+ *
+ * A model that needs more chains to go on (virtio_need_more) has its queue asleep, not polled.
  *
  * A busy driver gets completions anyway, so a polled queue costs it no exits: it is served again whenever something
  * was pushed. Chains in flight end, so that something is pushed; and when that takes long (or, worse, waits for what
  * the driver would send next) poll_timer puts the queue to sleep after POLL_NS.
  *
  * Time. A driver that refills its ring as fast as the model empties it would keep us in `serve`. A queue's budget is
- * BATCH chains per round; when it is used up, virtio_pop says 0 and the queue is kicked: the next round serves it. So
- * few, because what completes at once (a read from the page cache) is given back at the end of the round, and the
- * driver can go on while we serve the rest.
+ * BATCH chains per round, or what the model says; when it is used up, virtio_pop says 0 and the queue is kicked: the
+ * next round serves it. So few, because what completes at once (a read from the page cache) is given back at the end of
+ * the round, and the driver can go on while we serve the rest.
  *
  * Stopping. A stopping queue is not popped any more, its doorbell read and the model's chains are cancelled, and when
  * all have come back the ring is unmapped. Each of them ends in a round that looks again.
@@ -47,6 +50,11 @@ static const uint64_t POLL_NS = 1000000;
 static void request_round(struct virtio_device *dev)
 {
 	loop_defer(dev->loop, &dev->interrupt_task);
+}
+
+static unsigned batch_of(const struct virtio_device *dev)
+{
+	return dev->model->batch ? dev->model->batch : BATCH;
 }
 
 static bool is_running(const struct virtio_queue *queue)
@@ -73,6 +81,11 @@ void virtio_kick(struct virtio_device *dev, unsigned queue)
 	kick(get_queue(dev, queue));
 }
 
+void virtio_need_more(struct virtio_device *dev, unsigned queue)
+{
+	get_queue(dev, queue)->hungry = true;
+}
+
 static void poll_soon(struct virtio_queue *queue)
 {
 	struct virtio_device *dev = queue->dev;
@@ -94,7 +107,7 @@ static void rest(struct virtio_queue *queue)
 static bool sleep_now(struct virtio_queue *queue)
 {
 	queue->resting = false;
-	if (queue->in_flight >= POLL_IN_FLIGHT) {
+	if (!queue->is_kept && !queue->hungry && queue->in_flight >= POLL_IN_FLIGHT) {
 		poll_soon(queue);
 		return false;
 	}
@@ -139,26 +152,32 @@ void virtio_unpop(struct virtio_device *dev, unsigned index, const struct virtq_
 }
 
 /* What a broken device finishes, its driver does not learn. */
-void virtio_push(struct virtio_device *dev, unsigned index, const struct virtq_chain *chain, uint32_t written_bytes)
+void virtio_push_many(struct virtio_device *dev, unsigned index, const struct virtq_used *used, unsigned count)
 {
 	struct virtio_queue *queue = get_queue(dev, index);
-	assert(queue->in_flight > 0 && queue->ring);
-	queue->in_flight--;
-	queue->pushed++;
+	assert(queue->in_flight >= count && queue->ring);
+	queue->in_flight -= count;
+	queue->pushed += count;
 	if (!dev->broken)
-		virtq_push(queue->ring, chain->id, chain->descriptors, written_bytes);
+		virtq_push_many(queue->ring, used, count);
 	/* Within a round the interrupts are still to come; but who was told to wait for a push must be looked at again.
 	 */
 	if (!dev->in_round || queue->stopping || queue->polled)
 		request_round(dev);
 }
 
+void virtio_push(struct virtio_device *dev, unsigned index, const struct virtq_chain *chain, uint32_t written_bytes)
+{
+	const struct virtq_used used = {chain->id, chain->descriptors, written_bytes};
+	virtio_push_many(dev, index, &used, 1);
+}
+
 /* --- serving ----------------------------------------------------------------------------------------------- */
 
 static void serve(struct virtio_queue *queue)
 {
-	queue->kicked = queue->polled = queue->resting = false;
-	queue->budget = BATCH;
+	queue->kicked = queue->polled = queue->resting = queue->hungry = false;
+	queue->budget = batch_of(queue->dev);
 	virtq_disable_doorbell(queue->ring);
 	queue->dev->model->serve(queue->dev, queue->index);
 }
@@ -277,7 +296,7 @@ int virtio_queue_start(struct virtio_queue *queue)
 		virtio_break(dev, "queue %u: %s", queue->index, err.text);
 		return err.code;
 	}
-	queue->budget = BATCH;
+	queue->budget = batch_of(queue->dev);
 	queue->kicked = true; /* for what the driver put there before */
 	return 0;
 }
@@ -312,7 +331,7 @@ static void bring_forward(struct virtio_queue *queue)
 		stop(queue);
 	if (!is_running(queue))
 		return;
-	queue->budget = BATCH;
+	queue->budget = batch_of(queue->dev);
 	listen_to_doorbell(queue);
 	if (queue->kicked || queue->polled)
 		serve(queue);

@@ -174,12 +174,18 @@ void virtq_unpop(struct virtq *q, const struct virtq_chain *chain)
 	q->ops->unpop(q, chain);
 }
 
+void virtq_push_many(struct virtq *q, const struct virtq_used *used, unsigned count)
+{
+	assert(count > 0 && q->in_flight >= count);
+	q->in_flight -= count;
+	q->can_unpop = false;
+	q->ops->push(q, used, count);
+}
+
 void virtq_push(struct virtq *q, uint16_t id, uint16_t descriptors, uint32_t written_bytes)
 {
-	assert(q->in_flight > 0);
-	q->in_flight--;
-	q->can_unpop = false;
-	q->ops->push(q, id, descriptors, written_bytes);
+	const struct virtq_used used = {id, descriptors, written_bytes};
+	virtq_push_many(q, &used, 1);
 }
 
 bool virtq_wants_interrupt(struct virtq *q)

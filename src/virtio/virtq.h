@@ -35,6 +35,12 @@ struct virtq_chain {
 	struct iovec *iov; /* the virtq's; valid until the next virtq_pop of this queue: copy what must live longer */
 };
 
+/* A chain that goes back. */
+struct virtq_used {
+	uint16_t id, descriptors; /* the chain's */
+	uint32_t written_bytes;   /* of its writable part */
+};
+
 struct virtq; /* opaque: split or packed */
 
 /*
@@ -56,6 +62,9 @@ void virtq_unpop(struct virtq *q, const struct virtq_chain *chain);
  * ring has broken since. The driver sees it at once.
  */
 void virtq_push(struct virtq *q, uint16_t id, uint16_t descriptors, uint32_t written_bytes);
+
+/* The same for several that belong together, in their order: the driver sees either none of them or all. */
+void virtq_push_many(struct virtq *q, const struct virtq_used *used, unsigned count);
 
 /* Does the driver want an interrupt for what was pushed since this was asked last? */
 bool virtq_wants_interrupt(struct virtq *q);

@@ -18,7 +18,7 @@ struct virtq_ops {
 	int (*map)(struct virtq *q, struct err *err); /* 0 or -EFAULT */
 	int (*pop)(struct virtq *q, struct virtq_chain *chain);
 	void (*unpop)(struct virtq *q, const struct virtq_chain *chain);
-	void (*push)(struct virtq *q, uint16_t id, uint16_t descriptors, uint32_t written_bytes);
+	void (*push)(struct virtq *q, const struct virtq_used *used, unsigned count); /* not 0 */
 	bool (*wants_interrupt)(const struct virtq *q); /* something was pushed; a full fence came before */
 	void (*enable_doorbell)(struct virtq *q);
 	void (*disable_doorbell)(struct virtq *q);

@@ -129,24 +129,34 @@ static void packed_unpop(struct virtq *q, const struct virtq_chain *chain)
 
 /* --- used -------------------------------------------------------------------------------------------------- */
 
-static void packed_push(struct virtq *q, uint16_t id, uint16_t descriptors, uint32_t written_bytes)
+static void write_used(struct virtq *q, const struct virtq_cursor *at, const struct virtq_used *used)
 {
-	struct virtq_packed *p = &q->packed;
-	assert(descriptors > 0 && descriptors <= p->in_flight);
-
 	/* 2.8.4: without WRITE the length says nothing. */
-	unsigned flags = written_bytes ? VRING_DESC_F_WRITE : 0;
-	if (p->used.wrap)
+	unsigned flags = used->written_bytes ? VRING_DESC_F_WRITE : 0;
+	if (at->wrap)
 		flags |= 1U << VRING_PACKED_DESC_F_AVAIL | 1U << VRING_PACKED_DESC_F_USED;
 
-	struct vring_packed_desc *desc = &p->ring[p->used.offset];
-	__atomic_store_n(&desc->id, id, __ATOMIC_RELAXED);
-	__atomic_store_n(&desc->len, written_bytes, __ATOMIC_RELAXED);
+	struct vring_packed_desc *desc = &q->packed.ring[at->offset];
+	__atomic_store_n(&desc->id, used->id, __ATOMIC_RELAXED);
+	__atomic_store_n(&desc->len, used->written_bytes, __ATOMIC_RELAXED);
 	/* Release: whoever sees the flags sees the rest, and what the device wrote into the buffers. */
 	__atomic_store_n(&desc->flags, (uint16_t)flags, __ATOMIC_RELEASE);
-	p->in_flight = (uint16_t)(p->in_flight - descriptors);
-	advance(q, &p->used, descriptors);
-	q->unasked += descriptors;
+}
+
+/* The first one last: a driver that does not see it does not look at the others. */
+static void packed_push(struct virtq *q, const struct virtq_used *used, unsigned count)
+{
+	struct virtq_packed *p = &q->packed;
+	struct virtq_cursor first = p->used;
+	for (unsigned i = 0; i < count; i++) {
+		assert(used[i].descriptors > 0 && used[i].descriptors <= p->in_flight);
+		if (i > 0)
+			write_used(q, &p->used, &used[i]);
+		p->in_flight = (uint16_t)(p->in_flight - used[i].descriptors);
+		advance(q, &p->used, used[i].descriptors);
+		q->unasked += used[i].descriptors;
+	}
+	write_used(q, &first, used);
 }
 
 /* 2.8.14. Was the descriptor that the driver waits for among those passed since this was asked? */

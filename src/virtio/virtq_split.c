@@ -127,18 +127,18 @@ static void split_unpop(struct virtq *q, const struct virtq_chain *chain)
 
 /* --- used -------------------------------------------------------------------------------------------------- */
 
-static void split_push(struct virtq *q, uint16_t id, uint16_t descriptors, uint32_t written_bytes)
+static void split_push(struct virtq *q, const struct virtq_used *used, unsigned count)
 {
-	(void)descriptors;
 	struct virtq_split *s = &q->split;
-	assert(id < q->config.size);
-
-	vring_used_elem_t *elem = &s->used->ring[ring_index(q, s->used_idx)];
-	__atomic_store_n(&elem->id, id, __ATOMIC_RELAXED);
-	__atomic_store_n(&elem->len, written_bytes, __ATOMIC_RELAXED);
-	/* Release: whoever sees the index sees the entry, and what the device wrote into the buffers. */
-	__atomic_store_n(&s->used->idx, ++s->used_idx, __ATOMIC_RELEASE);
-	q->unasked++;
+	for (unsigned i = 0; i < count; i++) {
+		assert(used[i].id < q->config.size);
+		vring_used_elem_t *elem = &s->used->ring[ring_index(q, s->used_idx++)];
+		__atomic_store_n(&elem->id, used[i].id, __ATOMIC_RELAXED);
+		__atomic_store_n(&elem->len, used[i].written_bytes, __ATOMIC_RELAXED);
+	}
+	/* Release: whoever sees the index sees the entries, and what the device wrote into the buffers. */
+	__atomic_store_n(&s->used->idx, s->used_idx, __ATOMIC_RELEASE);
+	q->unasked += count;
 }
 
 /* 2.7.7.2. vring_need_event, with a count of pushes that does not wrap. */

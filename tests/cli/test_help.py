@@ -16,8 +16,11 @@ class Help(Case):
 
     def test_topics(self):
         words = {
-            "run": [b"--kernel", b"--initrd", b"--memory", b"--cpus", b"--disk", b"--serial", b"--on-reboot", b"--log-file"],
+            "run": [b"--kernel", b"--initrd", b"--memory", b"--cpus", b"--disk", b"--net", b"--console", b"--serial", b"--on-reboot", b"--log-file"],
             "disk": [b"nbd=", b"overlay", b"serial=", b"iops="],
+            "net": [b"passt", b"tap[=NAME]", b"publish=", b"mac="],
+            "console": [b"stdio", b"port=NAME:WHERE", b"status", b"console=hvc0"],
+            "devices": [b"--balloon SIZE", b"--vsock PATH", b"--rng[=bw=SIZE]", b"--transport", b"cid=N"],
             "keys": [b"Ctrl-A x", b"Ctrl-A p", b"Ctrl-A ?", b"Ctrl-A Ctrl-A"],
             "exit-status": [b"80", b"81", b"82", b"83", b"85", b"128+N", b"134"],
             "kernels": [b"bzImage", b"vmlinux", b"PVH", b"console=ttyS0"],
@@ -36,7 +39,7 @@ class Help(Case):
             self.assertEqual(result.stdout, vmlet("help", "run").stdout)
 
     def test_fits_a_terminal(self):
-        for topic in ([], ["run"], ["disk"], ["keys"], ["exit-status"], ["kernels"]):
+        for topic in ([], ["run"], ["disk"], ["net"], ["console"], ["devices"], ["keys"], ["exit-status"], ["kernels"]):
             for line in vmlet("help", *topic).stdout.decode().splitlines():
                 self.assertLessEqual(len(line), 88, line)
 
@@ -68,8 +71,9 @@ class Help(Case):
             label, meaning = line.split(None, 1)
             self.assertIn(f".It {label}\n{meaning}\n", section)
         options = page[page.index(".Sh DESCRIPTION"):page.index(".Sh TERMINAL")]
-        for name in re.findall(r"--([a-z-]+)", vmlet("help", "run").stdout.decode()):
-            self.assertIn(f"Fl Fl {name}", options)
+        for topic in ("run", "devices"):
+            for name in re.findall(r"--([a-z-]+)", vmlet("help", topic).stdout.decode()):
+                self.assertIn(f"Fl Fl {name}", options)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,29 @@ BAD = [
     (["run", "-k", EXIT, "-d", "nbd=localhost"], "HOST:PORT"),
     (["run", "-k", EXIT, "-d", "nbd=localhost:10809,direct"], "direct"),
     (["run", "-k", EXIT, *["-d", "x.img"] * 32], "at most 31"),
+    (["run", "-k", EXIT, "--net", "user"], "passt[=SOCKET]"),
+    (["run", "-k", EXIT, "--net", "tap=tap0", "--net", "none"], "beside another --net"),
+    (["run", "-k", EXIT, "--net", "tap,mac=01:00:5e:00:00:01"], "multicast"),
+    (["run", "-k", EXIT, "--net", "tap,mtu=67"], "68 to 65535"),
+    (["run", "-k", EXIT, "--net", "tap,queues=9"], "1 to 8"),
+    (["run", "-k", EXIT, "--net", "tap,id=net1", "--net", "tap"], "its id 'net1'"),
+    (["run", "-k", EXIT, "--net", "passt,publish=80:65536"], "HOSTPORT[:GUESTPORT]"),
+    (["run", "-k", EXIT, "--net", "tap=interface-too-long"], "up to 15 bytes"),
+    (["run", "-k", EXIT, "--net", "fd=1"], "3 or more"),
+    (["run", "-k", EXIT, "--net", "fd=77"], "descriptor 77 is not open"),
+    (["run", "-k", EXIT, "--console", "tty"], "port=NAME:WHERE"),
+    (["run", "-k", EXIT, "--console", "stdio", "--serial", "stdio"], "contradict each other"),
+    (["run", "-k", EXIT, "--console", "stdio", "--console", "stdio"], "another console's already"),
+    (["run", "-k", EXIT, "--console", "port=" + "x" * 64 + ":null"], "1 to 63 bytes"),
+    (["run", "-k", EXIT, *["--console", "port=a:null"] * 2], "a port 'a' already"),
+    (["run", "-k", EXIT, *["--console", "null"] * 15], "at most 14"),
+    (["exec", "-k", EXIT, "--console", "stdio", "true"], "--console stdio"),
+    (["run", "-k", EXIT, "--vsock", "/tmp/v,cid=2"], "3 to 4294967294"),
+    (["run", "-k", EXIT, "--vsock", "/tmp/v,cid=4294967295"], "3 to 4294967294"),
+    (["run", "-k", EXIT, "--balloon", "1K"], "multiple of 4K"),
+    (["run", "-k", EXIT, "--balloon", "512M"], "balloon"),
+    (["run", "-k", EXIT, "--rng", "bw=1M"], "--rng=bw=1M"),
+    (["run", "-k", EXIT, "--rng=fast"], "unknown setting 'fast'"),
     (["run", "-k", EXIT, "--transport", "usb"], "pci or mmio"),
     (["run", "-k", EXIT, "--iothreads", "17"], "0 to 16"),
     (["run", "-k", EXIT, "--boot", "bios"], "--boot"),
@@ -93,11 +116,12 @@ class Options(Case):
                 self.assert_complaint(result, 2, "short")
 
     def test_nothing_is_created_by_a_mistake(self):
-        for serial in ("file", "unix"):
-            path = self.path(serial)
-            result = vmlet("run", "-k", EXIT, f"--serial={serial}={path}", "-c", "0")
+        path = self.path("there")
+        for option in (f"--serial=file={path}", f"--serial=unix={path}", f"--console=file={path}",
+                       f"--console=port=p:unix={path}", f"--vsock={path}", f"--net=listen={path}"):
+            result = vmlet("run", "-k", EXIT, option, "-c", "0")
             self.assertEqual(result.returncode, 2)
-            self.assertFalse(os.path.exists(path))
+            self.assertFalse(os.path.exists(path), option)
 
     def test_a_socket_that_is_there(self):
         path = self.path("socket")

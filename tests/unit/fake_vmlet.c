@@ -1,7 +1,8 @@
 /*
  * A libvmlet without KVM, for the tests of the command line. Its "guest" is in the kernel's name: "poweroff",
  * "exit:N" and so on end at once; "echo" writes its input back until it reads 'q' (and says OPEN first, then the end
- * of its input); "disks" writes down what it was given; "abort" and "segv" are our own bugs; "nokernel", "nokvm" and
+ * of its input); "disks", "nets" and "consoles" write down what they were given; "hvc" writes to the first console the
+ * size that it is told, until it reads 'q' there; "abort" and "segv" are our own bugs; "nokernel", "nokvm" and
  * "nostart" fail.
  */
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <vmlet.h>
@@ -18,7 +20,11 @@ struct vmlet {
 	struct vmlet_config config;
 	int pipe[2];
 	struct vmlet_result result;
-	char disks[1024];
+	char disks[1024], nets[1024], consoles[1024];
+	struct vmlet_console hvc0;
+	int epoll; /* of "hvc": readable when it has something to do */
+	int typed[2];
+	int has_begun;
 };
 
 const char *vmlet_version(void)
@@ -62,6 +68,68 @@ static void describe_disks(const struct vmlet_config *config, char *text, size_t
 	}
 }
 
+void vmlet_net_init_sized(struct vmlet_net *net, size_t struct_size)
+{
+	memset(net, 0, struct_size);
+	net->struct_size = struct_size;
+	net->fd = -1;
+	net->queues = 1;
+}
+
+static void describe_nets(const struct vmlet_config *config, char *text, size_t size)
+{
+	size_t used = (size_t)snprintf(text, size, "%zu cards\r\n", config->net_count);
+
+	for (size_t i = 0; i < config->net_count && used < size; i++) {
+		const struct vmlet_net *n = config->nets[i];
+
+		used += (size_t)snprintf(
+			text + used, size - used,
+			"%d %s fd%d id=%s mac..%02x mtu%u queues%u down%d packed%d %llu:%llu %llu:%llu", n->kind,
+			n->path ? n->path : "-", n->fd, n->id ? n->id : "-", n->mac[5], n->mtu, n->queues, n->link_down,
+			n->packed, (unsigned long long)n->packets_per_s, (unsigned long long)n->packets_burst,
+			(unsigned long long)n->bandwidth_bytes, (unsigned long long)n->bandwidth_burst_bytes);
+		for (size_t j = 0; j < n->publish_count && used < size; j++)
+			used += (size_t)snprintf(text + used, size - used, " %s", n->publish[j]);
+		if (used < size)
+			used += (size_t)snprintf(text + used, size - used, "\r\n");
+	}
+}
+
+void vmlet_console_init_sized(struct vmlet_console *console, size_t struct_size)
+{
+	memset(console, 0, struct_size);
+	console->struct_size = struct_size;
+	console->backend.in_fd = console->backend.out_fd = -1;
+}
+
+static void describe_consoles(const struct vmlet_config *config, char *text, size_t size)
+{
+	size_t used = (size_t)snprintf(text, size, "serial %d status%d balloon%d:%llu:%d:%d vsock %s:%u rng%d:%llu\r\n",
+				       config->serial.kind, config->status_port, config->balloon.enabled,
+				       (unsigned long long)config->balloon.target_bytes, config->balloon.deflate_on_oom,
+				       config->balloon.reporting, config->vsock.path ? config->vsock.path : "-",
+				       config->vsock.cid, config->rng.enabled,
+				       (unsigned long long)config->rng.bandwidth_bytes);
+
+	for (size_t i = 0; i < config->console_count && used < size; i++) {
+		const struct vmlet_console *c = config->consoles[i];
+
+		used += (size_t)snprintf(text + used, size - used, "%s %d %s in%d out%d\r\n", c->name ? c->name : "-",
+					 c->backend.kind, c->backend.path ? c->backend.path : "-", c->backend.in_fd,
+					 c->backend.out_fd);
+	}
+}
+
+const char *vmlet_console_path(const struct vmlet *vm, unsigned console)
+{
+	static char path[32]; /* the process has one VM */
+
+	(void)vm;
+	snprintf(path, sizeof(path), "/dev/pts/fake%u", console);
+	return path;
+}
+
 static int refuse(struct vmlet_error *error, enum vmlet_error_kind kind, const char *text)
 {
 	error->kind = kind;
@@ -83,10 +151,14 @@ struct vmlet *vmlet_new(const struct vmlet_config *config, struct vmlet_error *e
 		return NULL;
 	}
 	vm = calloc(1, sizeof(*vm));
-	if (!vm || pipe(vm->pipe) < 0)
+	if (!vm || pipe(vm->pipe) < 0 || pipe(vm->typed) < 0)
 		abort();
 	vm->config = *config;
 	describe_disks(config, vm->disks, sizeof(vm->disks));
+	describe_nets(config, vm->nets, sizeof(vm->nets));
+	describe_consoles(config, vm->consoles, sizeof(vm->consoles));
+	if (config->console_count > 0)
+		vm->hvc0 = *config->consoles[0];
 	return vm;
 }
 
@@ -121,9 +193,11 @@ static void put(struct vmlet *vm, const void *data, size_t size)
 		vm->config.serial.out_fd = -1;
 }
 
-static void tell_disks(struct vmlet *vm)
+/* Past the serial port, which may go nowhere. */
+static void tell(struct vmlet *vm, const char *text)
 {
-	put(vm, vm->disks, strlen(vm->disks));
+	if (write(STDOUT_FILENO, text, strlen(text)) < 0)
+		abort();
 	vm->result.end = VMLET_END_POWEROFF;
 }
 
@@ -187,7 +261,11 @@ int vmlet_run(struct vmlet *vm, struct vmlet_result *result)
 	else if (strcmp(kernel, "hang") == 0)
 		hang(vm);
 	else if (strcmp(kernel, "disks") == 0)
-		tell_disks(vm);
+		tell(vm, vm->disks);
+	else if (strcmp(kernel, "nets") == 0)
+		tell(vm, vm->nets);
+	else if (strcmp(kernel, "consoles") == 0)
+		tell(vm, vm->consoles);
 	else if (strcmp(kernel, "abort") == 0)
 		abort();
 	else if (strcmp(kernel, "segv") == 0)
@@ -204,15 +282,88 @@ int vmlet_run(struct vmlet *vm, struct vmlet_result *result)
 	return 0;
 }
 
-/* It serves itself in vmlet_run only; nothing watches it. */
+/* --- "hvc", which is served in small steps --- */
+
+static void put_on_hvc(struct vmlet *vm, const char *text, size_t size)
+{
+	const struct vmlet_serial *backend = &vm->hvc0.backend;
+
+	if (write(backend->out_fd, text, size) < 0)
+		abort();
+	if (backend->output_tap)
+		backend->output_tap(backend->output_tap_ctx, (const uint8_t *)text, size);
+}
+
+static void begin_hvc(struct vmlet *vm)
+{
+	char text[64];
+
+	vm->has_begun = 1;
+	put_on_hvc(vm, text, (size_t)snprintf(text, sizeof(text), "OPEN %ux%u\r\n", vm->hvc0.rows, vm->hvc0.columns));
+}
+
+static int is_readable(int fd)
+{
+	struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+
+	return poll(&pollfd, 1, 0) > 0;
+}
+
+static void serve_hvc(struct vmlet *vm)
+{
+	const struct vmlet_serial *backend = &vm->hvc0.backend;
+	uint8_t data[16];
+	ssize_t n;
+
+	if (!vm->has_begun)
+		begin_hvc(vm);
+	if (is_readable(vm->pipe[0])) {
+		vm->result.end = VMLET_END_STOPPED;
+		if (read(vm->pipe[0], &vm->result.value, 4) != 4)
+			abort();
+	}
+	if (is_readable(vm->typed[0])) {
+		n = read(vm->typed[0], data, sizeof(data));
+		put_on_hvc(vm, (const char *)data, (size_t)n);
+	}
+	if (backend->in_fd < 0 || !is_readable(backend->in_fd))
+		return;
+	n = read(backend->in_fd, data, sizeof(data));
+	if (n > 0 && backend->input_filter)
+		n = (ssize_t)backend->input_filter(backend->input_filter_ctx, data, (size_t)n);
+	if (n > 0 && memchr(data, 'q', (size_t)n))
+		vm->result.end = VMLET_END_POWEROFF;
+	if (n > 0)
+		put_on_hvc(vm, (const char *)data, (size_t)n);
+}
+
+static int is_hvc(const struct vmlet *vm)
+{
+	return strcmp(vm->config.kernel, "hvc") == 0;
+}
+
+/* The others serve themselves in vmlet_run only; nothing watches them. */
 int vmlet_get_fd(struct vmlet *vm)
 {
-	return vm->pipe[0];
+	struct epoll_event event = {.events = EPOLLIN};
+
+	if (!is_hvc(vm))
+		return vm->pipe[0];
+	if (vm->epoll == 0) {
+		vm->epoll = epoll_create1(0);
+		epoll_ctl(vm->epoll, EPOLL_CTL_ADD, vm->pipe[0], &event);
+		epoll_ctl(vm->epoll, EPOLL_CTL_ADD, vm->typed[0], &event);
+		epoll_ctl(vm->epoll, EPOLL_CTL_ADD, vm->hvc0.backend.in_fd, &event); /* not of a file */
+	}
+	return vm->epoll;
 }
 
 int vmlet_dispatch(struct vmlet *vm)
 {
-	return vmlet_run(vm, &vm->result) < 0 ? -EIO : 1;
+	if (!is_hvc(vm))
+		return vmlet_run(vm, &vm->result) < 0 ? -EIO : 1;
+	serve_hvc(vm);
+	return vm->result.end != VMLET_END_NONE;
 }
 
 void vmlet_get_result(const struct vmlet *vm, struct vmlet_result *result)
@@ -228,10 +379,12 @@ void vmlet_get_stats(const struct vmlet *vm, struct vmlet_stats *stats)
 
 int vmlet_type(struct vmlet *vm, int console, const void *data, size_t size)
 {
-	(void)console;
-	(void)console;
-	(void)vm;
-	(void)data;
+	char text[64];
+
+	int n = snprintf(text, sizeof(text), "typed at %d: %.*s\r\n", console, (int)size, (const char *)data);
+
+	if (write(vm->typed[1], text, (size_t)n) != n)
+		abort();
 	return (int)size;
 }
 
@@ -241,13 +394,16 @@ void vmlet_free(struct vmlet *vm)
 		return;
 	close(vm->pipe[0]);
 	close(vm->pipe[1]);
+	close(vm->typed[0]);
+	close(vm->typed[1]);
 	free(vm);
 }
 
 int vmlet_set_window_size(struct vmlet *vm, uint16_t rows, uint16_t columns)
 {
-	(void)vm;
-	(void)rows;
-	(void)columns;
+	char text[64];
+
+	if (is_hvc(vm))
+		put_on_hvc(vm, text, (size_t)snprintf(text, sizeof(text), "SIZE %ux%u\r\n", rows, columns));
 	return 0;
 }

@@ -20,6 +20,7 @@ static struct {
 	size_t room, count; /* bytes still taken; bytes received */
 	uint8_t data[4096];
 	unsigned writables;
+	unsigned came, left; /* the peer, so often */
 
 	/* As a FIFO whose other end is another thread. */
 	bool is_fifo;
@@ -81,9 +82,16 @@ static inline void device_writable(void *ctx)
 	device.writables++;
 }
 
+static inline void device_peer(void *ctx, bool is_there)
+{
+	(void)ctx;
+	device.came += is_there;
+	device.left += !is_there;
+}
+
 static inline struct chr_client device_client(void)
 {
-	return (struct chr_client){device_receive, device_writable, NULL};
+	return (struct chr_client){.receive = device_receive, .writable = device_writable, .peer = device_peer};
 }
 
 static inline void device_connect(void)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -105,6 +106,78 @@ static void peers_come_and_go(void **state)
 	}
 	assert_int_equal(log_lines, 0);
 	chr_free(chr);
+}
+
+static void the_device_is_told_who_is_there(void **state)
+{
+	(void)state;
+	struct chr *chr = make_unix_chr();
+	assert_false(chr_has_peer(chr));
+	int peer = connect_and_greet();
+	assert_true(chr_has_peer(chr));
+	assert_int_equal(device.came, 1);
+	assert_int_equal(close(peer), 0);
+	while (!device.left)
+		pump();
+	assert_false(chr_has_peer(chr));
+	close(connect_and_greet());
+	while (device.left < 2)
+		pump();
+	assert_int_equal(device.came, 2);
+	chr_free(chr);
+}
+
+/* A peer is there until its last byte was taken, so that a device does not end a stream early. */
+static void a_peer_that_left_is_there_until_its_input_was_received(void **state)
+{
+	(void)state;
+	struct chr *chr = make_unix_chr();
+	int peer = connect_and_greet();
+	device.room = 0;
+	assert_int_equal(write(peer, "last words", 10), 10);
+	assert_int_equal(close(peer), 0);
+	settle();
+	assert_true(chr_has_peer(chr));
+	assert_int_equal(device.left, 0);
+	device_take_more(SIZE_MAX);
+	pump_until_received(11);
+	while (!device.left)
+		pump();
+	assert_memory_equal(device.data, "+last words", 11);
+	assert_int_equal(device.left, 1);
+	chr_free(chr);
+}
+
+static void given_descriptors_and_files_are_peers(void **state)
+{
+	(void)state;
+	int in[2], out[2];
+	assert_int_equal(pipe(in), 0);
+	assert_int_equal(pipe(out), 0);
+	struct chr *chr = chr_fd_new(loop, &test_log, in[0], out[1], (struct chr_filter){0}, NULL);
+	assert_non_null(chr);
+	device.chr = chr;
+	device_connect();
+	assert_true(chr_has_peer(chr));
+	close(in[1]); /* the end of its input is not the end of its output */
+	while (!chr_input_has_ended(chr))
+		pump();
+	assert_true(chr_has_peer(chr));
+	close(out[0]);
+	(void)signal(SIGPIPE, SIG_IGN);
+	assert_int_equal(chr_write(chr, (const uint8_t *)"x", 1), 1);
+	while (!device.left)
+		pump();
+	assert_false(chr_has_peer(chr));
+	chr_free(chr);
+	close(in[0]);
+	close(out[1]);
+
+	chr = chr_null_new(loop, &test_log, NULL);
+	assert_non_null(chr);
+	assert_false(chr_has_peer(chr));
+	chr_free(chr);
+	assert_int_equal(device.came, 0);
 }
 
 static void the_second_peer_waits_for_the_first(void **state)
@@ -347,6 +420,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		PEER_TEST(without_a_peer_output_is_discarded),
 		PEER_TEST(peers_come_and_go),
+		PEER_TEST(the_device_is_told_who_is_there),
+		PEER_TEST(a_peer_that_left_is_there_until_its_input_was_received),
+		PEER_TEST(given_descriptors_and_files_are_peers),
 		PEER_TEST(the_second_peer_waits_for_the_first),
 		PEER_TEST(a_peer_that_never_reads),
 		PEER_TEST(input_of_a_peer_that_has_left),

@@ -10,22 +10,25 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/device_option.h"
 #include "cli/disk_option.h"
 
 static void parse_one(struct disk_option **disk, const char *value)
 {
 	struct cli_error error = {0};
+	void *items;
 
-	if (disk_options_parse(&value, 1, disk, &error) < 0)
+	if (settings_parse(&disk_kind, &value, 1, &items, &error) < 0)
 		fail_msg("'%s' is refused: %s", value, error.text);
+	*disk = items;
 }
 
 static void assert_refused(const char *value, const char *const *words)
 {
-	struct disk_option *untouched = NULL;
+	void *untouched = NULL;
 	struct cli_error error = {0};
 
-	assert_int_equal(disk_options_parse(&value, 1, &untouched, &error), -EINVAL);
+	assert_int_equal(settings_parse(&disk_kind, &value, 1, &untouched, &error), -EINVAL);
 	assert_null(untouched);
 	assert_null(strchr(error.text, '\n'));
 	assert_memory_equal(error.text, "--disk '", 8);
@@ -37,12 +40,12 @@ static void assert_refused(const char *value, const char *const *words)
 
 static void test_none(void **state)
 {
-	struct disk_option *disks = (struct disk_option *)state;
+	void *disks = state;
 	struct cli_error error;
 
-	assert_int_equal(disk_options_parse(NULL, 0, &disks, &error), 0);
+	assert_int_equal(settings_parse(&disk_kind, NULL, 0, &disks, &error), 0);
 	assert_null(disks);
-	disk_options_free(disks, 0);
+	settings_free(&disk_kind, disks, 0);
 }
 
 static void test_path_alone(void **state)
@@ -53,14 +56,14 @@ static void test_path_alone(void **state)
 	parse_one(&d, "/a b=c/x.img");
 	assert_int_equal(d->kind, VMLET_DISK_RAW);
 	assert_string_equal(d->path, "/a b=c/x.img");
-	assert_null(d->id);
+	assert_null(d->base.id);
 	assert_null(d->serial);
 	assert_null(d->overlay_path);
 	assert_false(d->read_only || d->direct || d->overlay || d->packed);
 	assert_int_equal(d->cache, VMLET_DISK_CACHE_WRITEBACK);
 	assert_int_equal(d->queues, 0);
 	assert_int_equal(d->iops | d->iops_burst | d->bandwidth_bytes | d->bandwidth_burst_bytes, 0);
-	disk_options_free(d, 1);
+	settings_free(&disk_kind, d, 1);
 }
 
 static void test_every_setting(void **state)
@@ -76,23 +79,23 @@ static void test_every_setting(void **state)
 	assert_string_equal(d->overlay_path, "o.cow");
 	assert_string_equal(d->serial, "12345678901234567890");
 	assert_int_equal(d->queues, 16);
-	assert_string_equal(d->id, "root");
+	assert_string_equal(d->base.id, "root");
 	assert_int_equal(d->cache, VMLET_DISK_CACHE_UNSAFE);
 	assert_int_equal(d->iops, 500);
 	assert_int_equal(d->iops_burst, 50);
 	assert_int_equal(d->bandwidth_bytes, 100 << 20);
 	assert_int_equal(d->bandwidth_burst_bytes, 1 << 30);
-	disk_options_free(d, 1);
+	settings_free(&disk_kind, d, 1);
 
 	parse_one(&d, "x.img,ro,iops=18446744073709551615,bw=1,cache=writeback");
 	assert_true(d->read_only);
 	assert_true(d->iops == UINT64_MAX && d->iops_burst == 0);
 	assert_int_equal(d->bandwidth_bytes, 1);
-	disk_options_free(d, 1);
+	settings_free(&disk_kind, d, 1);
 
 	parse_one(&d, "x.img,overlay");
 	assert_true(d->overlay && !d->overlay_path);
-	disk_options_free(d, 1);
+	settings_free(&disk_kind, d, 1);
 }
 
 static void test_commas(void **state)
@@ -119,7 +122,7 @@ static void test_commas(void **state)
 			assert_string_equal(d->serial, cases[i].serial);
 		else
 			assert_null(d->serial);
-		disk_options_free(d, 1);
+		settings_free(&disk_kind, d, 1);
 	}
 }
 
@@ -139,15 +142,15 @@ static void test_nbd(void **state)
 		assert_int_equal(d->kind, VMLET_DISK_NBD);
 		assert_string_equal(d->path, addresses[i]);
 		assert_true(d->read_only);
-		disk_options_free(d, 1);
+		settings_free(&disk_kind, d, 1);
 	}
 	parse_one(&d, "nbd=unix:a,,b,overlay");
 	assert_string_equal(d->path, "unix:a,b");
 	assert_true(d->overlay);
-	disk_options_free(d, 1);
+	settings_free(&disk_kind, d, 1);
 	parse_one(&d, "./nbd=x");
 	assert_int_equal(d->kind, VMLET_DISK_RAW);
-	disk_options_free(d, 1);
+	settings_free(&disk_kind, d, 1);
 	REFUSED("nbd=", "''", "unix:PATH[:EXPORT]");
 	REFUSED("nbd=localhost", "'localhost'", "HOST:PORT");
 	REFUSED("nbd=:10809", "':10809'", "HOST:PORT");
@@ -225,15 +228,15 @@ static void test_long_value(void **state)
 
 static int parse_all(const char *const *values, struct cli_error *error)
 {
-	struct disk_option *disks = NULL;
+	void *disks = NULL;
 	size_t count = 0;
 	int r;
 
 	while (values[count])
 		count++;
-	r = disk_options_parse(values, count, &disks, error);
+	r = settings_parse(&disk_kind, values, count, &disks, error);
 	if (r == 0)
-		disk_options_free(disks, count);
+		settings_free(&disk_kind, disks, count);
 	return r;
 }
 
@@ -272,22 +275,24 @@ static void test_on_the_command_line(void **state)
 	static const char *const argv[] = {"vmlet", "run",         "-kK",  "-d",          "a,id=x", "--disk=b,ro",
 					   "-dc",   "--transport", "mmio", "--iothreads", "16",     NULL};
 	struct cli_error error = {0};
+	const struct disk_option *disks;
 	struct options o;
 
 	(void)state;
 	assert_int_equal(options_parse(&o, 11, argv, &error), 0);
-	assert_int_equal(o.disk_count, 3);
-	assert_string_equal(o.disks[0].path, "a");
-	assert_string_equal(o.disks[0].id, "x");
-	assert_string_equal(o.disks[1].path, "b");
-	assert_true(o.disks[1].read_only);
-	assert_string_equal(o.disks[2].path, "c");
+	disks = o.devices[DEVICE_DISK].items;
+	assert_int_equal(o.devices[DEVICE_DISK].values.count, 3);
+	assert_string_equal(disks[0].path, "a");
+	assert_string_equal(disks[0].base.id, "x");
+	assert_string_equal(disks[1].path, "b");
+	assert_true(disks[1].read_only);
+	assert_string_equal(disks[2].path, "c");
 	assert_int_equal(o.transport, VMLET_TRANSPORT_MMIO);
 	assert_int_equal(o.iothreads, 16);
 	options_free(&o);
 	assert_int_equal(options_parse(&o, 3, argv, &error), 0);
-	assert_int_equal(o.disk_count, 0);
-	assert_null(o.disks);
+	assert_int_equal(o.devices[DEVICE_DISK].values.count, 0);
+	assert_null(o.devices[DEVICE_DISK].items);
 	assert_int_equal(o.transport, VMLET_TRANSPORT_PCI);
 	assert_int_equal(o.iothreads, 0);
 	options_free(&o);

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -30,8 +31,10 @@ static int master, slave;
 static struct termios before;
 static char seen[4096]; /* what the job has written since its start */
 
-static void job_exec(const char *kernel, int foreground)
+static void job_exec(const char *kernel, const char *const *options, int foreground)
 {
+	const char *argv[32] = {"vmlet", "run", "-k", kernel, "--log-level=error"};
+	size_t count;
 	const struct rlimit none = {0, 0};
 
 	setpgid(0, 0);
@@ -46,14 +49,13 @@ static void job_exec(const char *kernel, int foreground)
 	dup2(slave, 1);
 	dup2(slave, 2);
 	close(master);
-	/* Only the guest that tells what it was given looks at the disks. */
-	execl(program, "vmlet", "run", "-k", kernel, "--log-level=error", "--transport=mmio", "--iothreads=3", "-d",
-	      "a,,b,ro,id=x,queues=2,packed,iops=3:4", "-d", "nbd=h:1,overlay=o,serial=s,cache=unsafe,bw=5:6", "-d",
-	      "c,direct,overlay", NULL);
+	for (count = 0; options[count]; count++)
+		argv[5 + count] = options[count];
+	execv(program, (char *const *)(uintptr_t)argv);
 	_exit(127);
 }
 
-static pid_t job_start(const char *kernel, int foreground)
+static pid_t job_start_with(const char *kernel, const char *const *options, int foreground)
 {
 	pid_t pid;
 
@@ -62,9 +64,15 @@ static pid_t job_start(const char *kernel, int foreground)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0)
-		job_exec(kernel, foreground);
+		job_exec(kernel, options, foreground);
 	setpgid(pid, pid);
 	return pid;
+}
+#define JOB(kernel, ...) job_start_with(kernel, (const char *const[]){__VA_ARGS__, NULL}, 1)
+
+static pid_t job_start(const char *kernel, int foreground)
+{
+	return job_start_with(kernel, (const char *const[]){NULL}, foreground);
 }
 
 /* Read what the job writes for up to `ms`; false when nothing came. */
@@ -348,12 +356,124 @@ static void test_background(void **state)
 /* What the options say reaches the library. */
 static void test_disks(void **state)
 {
+	pid_t pid = JOB("disks", "--transport=mmio", "--iothreads=3", "-d", "a,,b,ro,id=x,queues=2,packed,iops=3:4",
+			"-d", "nbd=h:1,overlay=o,serial=s,cache=unsafe,bw=5:6", "-d", "c,direct,overlay");
+
 	(void)state;
-	assert_int_equal(job_wait(job_start("disks", 1), 0), 0);
+	assert_int_equal(job_wait(pid, 0), 0);
 	job_expect("transport 1 iothreads 3\r\n"
 		   "0 a,b id=x serial=- ro1 direct0 overlay0=- cache0 queues2 packed1 3:4 0:0\r\n"
 		   "1 h:1 id=- serial=s ro0 direct0 overlay1=o cache1 queues1 packed0 0:0 5:6\r\n"
 		   "0 c id=- serial=- ro0 direct1 overlay1=- cache0 queues1 packed0 0:0 0:0\r\n");
+}
+
+static void test_nets(void **state)
+{
+	pid_t pid = JOB("nets", "--net", "tap", "--net",
+			"tap=t0,mac=52:54:00:12:34:56,mtu=9000,queues=2,id=x,pps=3:4,bw=5:6,packed,link=down", "--net",
+			"passt=/s,,t", "--net", "listen=/l");
+
+	(void)state;
+	assert_int_equal(job_wait(pid, 0), 0);
+	job_expect("4 cards\r\n"
+		   "0 - fd-1 id=- mac..00 mtu0 queues1 down0 packed0 0:0 0:0\r\n"
+		   "0 t0 fd-1 id=x mac..56 mtu9000 queues2 down1 packed1 3:4 5:6\r\n"
+		   "2 /s,t fd-1 id=- mac..00 mtu0 queues1 down0 packed0 0:0 0:0\r\n"
+		   "3 /l fd-1 id=- mac..00 mtu0 queues1 down0 packed0 0:0 0:0\r\n");
+	assert_int_equal(job_wait(JOB("nets", "--net", "none"), 0), 0);
+	job_expect("0 cards\r\n");
+}
+
+/* passt is looked for along PATH. */
+static void test_passt(void **state)
+{
+	char directory[] = "/tmp/vmlet-unit-XXXXXX", path[64], want[256];
+
+	(void)state;
+	assert_non_null(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/passt", directory);
+	close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0700));
+	snprintf(want, sizeof(want), "/nonexistent:%s", directory);
+	setenv("PATH", want, 1);
+	assert_int_equal(job_wait(JOB("nets", "--net", "passt,publish=8080:80,publish=::1/53/udp"), 0), 0);
+	snprintf(want, sizeof(want), "1 %s fd-1 id=- mac..00 mtu0 queues1 down0 packed0 0:0 0:0 8080:80 ::1/53/udp\r\n",
+		 path);
+	job_expect(want);
+	unlink(path);
+	rmdir(directory);
+}
+
+/* A descriptor that we were handed, and one that we were not: our own log has the next free number. */
+static void test_descriptor(void **state)
+{
+	int pair[2], status;
+	char option[32], want[64];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	snprintf(option, sizeof(option), "fd=%d", pair[0]);
+	assert_int_equal(job_wait(JOB("nets", "--net", option), 0), 0);
+	snprintf(want, sizeof(want), "4 - fd%d id=-", pair[0]);
+	job_expect(want);
+	close(pair[0]);
+	status = job_wait(JOB("nets", "--net", option, "--log-file=/dev/null", "--console-log=/dev/null"), 0);
+	assert_int_equal(WEXITSTATUS(status), 2);
+	snprintf(want, sizeof(want), "--net 'fd=%d': descriptor %d is not open", pair[0], pair[0]);
+	job_expect(want);
+	close(pair[1]);
+}
+
+static void test_consoles(void **state)
+{
+	pid_t pid = JOB("consoles", "--console=pty", "--console", "port=a.b:unix=/x,,y", "--console=status",
+			"--console=stdio", "--console=port=p:pty", "--console=null", "--console=file=/f",
+			"--balloon=64M,deflate-on-oom,reporting", "--vsock=/v,cid=7", "--rng=bw=1M");
+
+	(void)state;
+	assert_int_equal(job_wait(pid, 0), 0);
+	job_expect("vmlet: console hvc0 is /dev/pts/fake0\r\nvmlet: port p is /dev/pts/fake3\r\n");
+	job_expect("serial 0 status1 balloon1:67108864:1:1 vsock /v:7 rng1:1048576\r\n"
+		   "- 3 - in-1 out-1\r\n"
+		   "a.b 4 /x,y in-1 out-1\r\n"
+		   "- 1 - in0 out1\r\n"
+		   "p 3 - in-1 out-1\r\n"
+		   "- 0 - in-1 out-1\r\n"
+		   "- 2 /f in-1 out-1\r\n");
+	assert_int_equal(job_wait(JOB("consoles", "--rng", "--balloon=0", "--console=null"), 0), 0);
+	job_expect("serial 1 status0 balloon1:0:0:0 vsock -:0 rng1:0\r\n- 0 - in-1 out-1\r\n");
+}
+
+/* A console that is the terminal: raw, with the keys, and of its size. */
+static void test_console_on_the_terminal(void **state)
+{
+	struct winsize size = {.ws_row = 31, .ws_col = 97};
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(ioctl(slave, TIOCSWINSZ, &size), 0);
+	pid = JOB("hvc", "--console", "stdio");
+	job_expect("OPEN 31x97\r\n");
+	wait_until_raw();
+	size.ws_row = 40;
+	assert_int_equal(ioctl(slave, TIOCSWINSZ, &size), 0);
+	job_expect("SIZE 40x97\r\n");
+	job_type("\003\001\001k");
+	job_expect("\003\001k");
+	job_type("\001x");
+	assert_int_equal(WEXITSTATUS(job_wait(pid, 0)), 85);
+	assert_restored();
+}
+
+/* The contract is with the console on standard input and output, wherever the serial port goes. */
+static void test_contract_of_a_console(void **state)
+{
+	pid_t pid = JOB("hvc", "--console=stdio", "--console=null", "--send=OPEN=>hello", "--expect=typed at 0: hello");
+
+	(void)state;
+	assert_int_equal(job_wait(pid, 0), 0);
+	assert_restored();
+	pid = JOB("hvc", "--console=stdio", "--fail-on=OPEN");
+	assert_int_equal(WEXITSTATUS(job_wait(pid, 0)), 84);
 }
 
 static int run_session(void)
@@ -371,6 +491,12 @@ static int run_session(void)
 		cmocka_unit_test(test_continue_in_background),
 		cmocka_unit_test(test_background),
 		cmocka_unit_test(test_disks),
+		cmocka_unit_test(test_nets),
+		cmocka_unit_test(test_passt),
+		cmocka_unit_test(test_descriptor),
+		cmocka_unit_test(test_consoles),
+		cmocka_unit_test(test_console_on_the_terminal),
+		cmocka_unit_test(test_contract_of_a_console),
 	};
 
 	signal(SIGTTOU, SIG_IGN);

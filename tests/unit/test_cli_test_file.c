@@ -127,6 +127,42 @@ static void test_one(void **state)
 	unload(&rig);
 }
 
+static void test_devices(void **state)
+{
+	struct rig rig;
+
+	(void)state;
+	load_good(&rig, "[a]\nkernel=k\nnet = passt,publish=80\nnet = tap=t0\nconsole = stdio\nconsole=port=p:pty\n"
+			"rng = on\nballoon=64M\nballoon = 32M,reporting\nvsock = v.sock,cid=9\n");
+	assert_args(&rig.plan.cases[0],
+		    "vmlet|run|--serial|null|--timeout|60s|--kernel|k|--net|passt,publish=80|--net|tap=t0|"
+		    "--console|stdio|--console|port=p:pty|--rng=on|--balloon|32M,reporting|--vsock|v.sock,cid=9");
+	unload(&rig);
+	load_good(&rig, "[defaults]\nkernel=k\nrng=on\n[a]\nrng =\nmatrix.net = none passt\n");
+	assert_int_equal(rig.plan.count, 2);
+	assert_string_equal(rig.plan.cases[0].name, "a[net=none]");
+	assert_args(&rig.plan.cases[1], "vmlet|run|--serial|null|--timeout|60s|--kernel|k|--net|passt");
+	unload(&rig);
+}
+
+static void test_refused_devices(void **state)
+{
+	(void)state;
+	assert_refused(
+		"[a]\nkernel=k\nnet = tpa\n",
+		"t.ini:3: --net 'tpa': it begins with passt[=SOCKET], tap[=NAME], stream=PATH, listen=PATH, fd=N "
+		"or none");
+	assert_refused("[a]\nkernel=k\nrng = bw=x\n",
+		       "t.ini:3: --rng 'bw=x': bw cannot be 'x'; it is a size such as 1M");
+	assert_refused("[a]\nkernel=k\n\nballoon = reprting\n",
+		       "t.ini:4: --balloon 'reprting': unknown setting 'reprting'; did you mean 'reporting'?");
+	/* Only the whole of them shows it. */
+	assert_refused("[a]\nkernel=k\nnet=tap,id=x\nnet=passt,id=x\n",
+		       "t.ini:1: --net 'passt,id=x': its id 'x' is another network card's already");
+	assert_refused("[a]\nkernel=k\nconsole=stdio\nexec=true\n",
+		       "t.ini:4: --console stdio cannot be with exec: standard input is the command's");
+}
+
 static void test_defaults(void **state)
 {
 	struct rig rig;
@@ -184,7 +220,6 @@ static void test_refused_text(void **state)
 	assert_refused("[]\n", "t.ini:1: a test needs a name in its [ ]");
 	assert_refused("[a]\n\x01\n", "t.ini:2: a control character (byte 0x01)");
 	assert_refused("[a]\n[b]\n[a]\n", "t.ini:3: there is a section [a] already, in line 1");
-	assert_refused("[a]\nnet = tap\n", "t.ini:2: the key net is reserved: this vmlet has no network devices yet");
 }
 
 static void test_refused_matrices(void **state)
@@ -248,6 +283,7 @@ int main(void)
 		cmocka_unit_test(test_defaults),       cmocka_unit_test(test_matrix),
 		cmocka_unit_test(test_refused_text),   cmocka_unit_test(test_refused_matrices),
 		cmocka_unit_test(test_refused_values), cmocka_unit_test(test_refused_regex),
+		cmocka_unit_test(test_devices),        cmocka_unit_test(test_refused_devices),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,6 +30,8 @@ static void test_clean(void **state)
 	CLEAN("\x1b"
 	      "cx\x1b",
 	      "x");
+	CLEAN("\x1b]0;title\x07plain \x1b]2;title\x1b\\text \x1b(B.", "plain text .");
+	CLEAN("\x1b[0;\nnext", "\nnext"); /* a sequence that never ends costs a line */
 	CLEAN("\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", "\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80");
 	CLEAN("\xc3", "?");
 	CLEAN("\xc0\x80 \xed\xa0\x80 \xef\xbf\xbf \xf4\x90\x80\x80", "?? ??? ??? ????");

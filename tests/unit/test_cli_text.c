@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/disk_option.h"
+#include "cli/device_option.h"
 #include "cli/escape.h"
 #include "cli/exit_status.h"
 #include "cli/help.h"
@@ -100,23 +100,36 @@ static void test_man_page_has_the_options_and_keys(void **state)
 	free(page);
 }
 
-static void test_man_page_has_the_disk_settings(void **state)
+static void test_man_page_has_the_settings(void **state)
 {
 	char *page = read_file(fopen(MAN_PAGE, "r"));
-	char *help = read_help("disk");
 
 	(void)state;
-	for (const struct disk_setting *s = disk_settings; s->name; s++) {
-		char want[128];
+	for (size_t i = 0; i < DEVICE_KINDS; i++) {
+		const struct settings_kind *kind = device_kinds[i];
+		char *help = read_help(kind->topic), *section, *end, want[128];
 
-		snprintf(want, sizeof(want), "\n.It Cm %s", s->name);
-		assert_non_null(strstr(page, want));
-		assert_memory_equal(s->label, s->name, strlen(s->name));
-		snprintf(want, sizeof(want), "\n  %s ", s->label);
-		assert_non_null(strstr(help, want));
-		assert_int_equal(s->accepts != NULL, s->value != DISK_VALUE_NONE);
+		/* Of each option the settings are described behind its name, and before another's. */
+		snprintf(want, sizeof(want), "\nThe value of\n.Fl Fl %s\n", kind->option + 2);
+		section = strstr(page, want);
+		if (!section)
+			fail_msg("the man page does not describe the value of %s", kind->option);
+		section = strdup(section + 1);
+		end = strstr(section, "\nThe value of\n.Fl Fl ");
+		if (end)
+			*end = '\0';
+		for (const struct setting *s = kind->settings; s->name; s++) {
+			snprintf(want, sizeof(want), "\n.It Cm %s", s->name);
+			if (!strstr(section, want))
+				fail_msg("the man page does not describe %s's %s", kind->option, s->name);
+			assert_memory_equal(s->label, s->name, strlen(s->name));
+			snprintf(want, sizeof(want), "\n  %s ", s->label);
+			assert_non_null(strstr(help, want));
+			assert_int_equal(s->accepts != NULL, s->value != SETTING_NONE);
+		}
+		free(section);
+		free(help);
 	}
-	free(help);
 	free(page);
 }
 
@@ -176,7 +189,8 @@ static void test_every_error_kind(void **state)
 
 static void test_help_fits_a_screen(void **state)
 {
-	static const char *const topics[] = {NULL, "run", "exec", "ci", "disk", "keys", "exit-status", "kernels"};
+	static const char *const topics[] = {NULL,      "run",     "exec", "ci",          "disk",   "net",
+					     "console", "devices", "keys", "exit-status", "kernels"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(topics) / sizeof(topics[0]); i++) {
@@ -208,7 +222,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_man_page_has_the_exit_statuses),
 		cmocka_unit_test(test_man_page_has_the_options_and_keys),
-		cmocka_unit_test(test_man_page_has_the_disk_settings),
+		cmocka_unit_test(test_man_page_has_the_settings),
 		cmocka_unit_test(test_labels_are_the_statuses),
 		cmocka_unit_test(test_every_end),
 		cmocka_unit_test(test_every_error_kind),

@@ -396,6 +396,170 @@ static void a_file_that_cannot_be_mapped_is_read(void **state)
 	close(fd);
 }
 
+/* --- giving memory back -------------------------------------------------------------------------------------- */
+
+/* How many pages of a range the host keeps in memory for us. */
+static unsigned resident(gpa_t gpa, uint64_t size)
+{
+	unsigned count = 0;
+	unsigned char pages[MIB(4) / PAGE];
+	void *host = gmem_view(gmem, gpa, size, 1);
+	assert_non_null(host);
+	assert_true(size / PAGE <= sizeof(pages));
+	assert_int_equal(mincore(host, size, pages), 0);
+	for (uint64_t i = 0; i < size / PAGE; i++)
+		count += pages[i] & 1;
+	return count;
+}
+
+/* [gpa, gpa + size) is zero, and what surrounds it is still `around`. */
+static void check_discarded(gpa_t gpa, uint64_t size, uint8_t around)
+{
+	uint8_t *back = malloc(size + 2 * PAGE);
+	assert_int_equal(gmem_read(gmem, gpa - PAGE, back, size + 2 * PAGE), 0);
+	for (uint64_t i = 0; i < PAGE; i++)
+		assert_true(back[i] == around && back[PAGE + size + i] == around);
+	for (uint64_t i = 0; i < size; i++)
+		assert_int_equal(back[PAGE + i], 0);
+	free(back);
+}
+
+static void discarded_memory_goes_back_to_the_host(void **state)
+{
+	(void)state;
+	const struct {
+		gpa_t gpa;
+		uint64_t size;
+	} ranges[] = {{MIB(1), PAGE},
+		      {MIB(2), MIB(1)},
+		      {MIB(1) + PAGE, MIB(2)},
+		      {HIGH + PAGE, MIB(2) + 3 * PAGE}}; /* a huge page and parts of others, where the host has them */
+	for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
+		gpa_t region = ranges[i].gpa < HIGH ? 0 : HIGH;
+		assert_int_equal(gmem_fill(gmem, region, 0x5a, MIB(4)), 0);
+		assert_int_equal(resident(region, MIB(4)), MIB(4) / PAGE);
+		assert_int_equal(gmem_discard(gmem, ranges[i].gpa, ranges[i].size), 0);
+		assert_int_equal(resident(ranges[i].gpa, ranges[i].size), 0);
+		assert_int_equal(resident(region, MIB(4)), (MIB(4) - ranges[i].size) / PAGE);
+		check_discarded(ranges[i].gpa, ranges[i].size, 0x5a);
+	}
+}
+
+static void a_discard_across_touching_regions(void **state)
+{
+	(void)state;
+	assert_int_equal(gmem_fill(gmem, HIGH, 0x5a, HIGH_END - HIGH), 0);
+	assert_int_equal(gmem_discard(gmem, SEAM - 2 * PAGE, 5 * PAGE), 0);
+	assert_int_equal(resident(SEAM - 2 * PAGE, 2 * PAGE) + resident(SEAM, 3 * PAGE), 0);
+	check_discarded(SEAM - 2 * PAGE, 5 * PAGE, 0x5a);
+	assert_int_equal(gmem_discard(gmem, HIGH, HIGH_END - HIGH), 0);
+	assert_int_equal(resident(HIGH, MIB(4)) + resident(SEAM, MIB(4)), 0);
+}
+
+static void a_refused_discard_touches_nothing(void **state)
+{
+	(void)state;
+	const struct {
+		gpa_t gpa;
+		uint64_t size;
+		int code;
+	} bad[] = {
+		{LOW_END - PAGE, 2 * PAGE, -EFAULT},
+		{LOW_END, PAGE, -EFAULT},
+		{HIGH - PAGE, 2 * PAGE, -EFAULT},
+		{HIGH, HIGH_END - HIGH + PAGE, -EFAULT},
+		{HIGH, (uint64_t)0 - PAGE, -EFAULT},
+		{(uint64_t)0 - PAGE, PAGE, -EFAULT},
+		{(uint64_t)0 - PAGE, 2 * PAGE, -EFAULT},
+		{HIGH + 1, PAGE, -EINVAL},
+		{HIGH, 1, -EINVAL},
+		{HIGH, PAGE - 1, -EINVAL},
+		{HIGH + 2048, 2048, -EINVAL},
+		{UINT64_MAX, 1, -EINVAL},
+		{LOW_END, 0, 0},
+	};
+	assert_int_equal(gmem_fill(gmem, 0, 0x5a, LOW_END), 0);
+	assert_int_equal(gmem_fill(gmem, HIGH, 0x5a, HIGH_END - HIGH), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(gmem_discard(gmem, bad[i].gpa, bad[i].size), bad[i].code);
+	assert_int_equal(resident(0, MIB(4)) + resident(HIGH, MIB(4)) + resident(SEAM, MIB(4)), 3 * MIB(4) / PAGE);
+}
+
+static void spans_are_discarded_only_inside_ram(void **state)
+{
+	(void)state;
+	struct iovec iov[3];
+	assert_int_equal(gmem_fill(gmem, HIGH, 0x5a, HIGH_END - HIGH), 0);
+	assert_int_equal(gmem_iov(gmem, SEAM - PAGE, 2 * PAGE, iov, 2), 2);
+	assert_int_equal(gmem_iov(gmem, HIGH_END - MIB(1), MIB(1), &iov[2], 1), 1);
+	static uint8_t ours[2 * PAGE] __attribute__((aligned(4096))) = {1};
+	uint8_t *end = (uint8_t *)iov[2].iov_base + MIB(1);
+	const struct {
+		struct iovec last;
+		int code;
+	} bad[] = {
+		{{ours, PAGE}, -EFAULT},           {{NULL, PAGE}, -EFAULT},
+		{{end - PAGE, 2 * PAGE}, -EFAULT}, {{end - PAGE, SIZE_MAX - PAGE + 1}, -EFAULT},
+		{{end - PAGE, PAGE - 1}, -EINVAL}, {{end - PAGE + 1, PAGE}, -EINVAL},
+		{{ours + 1, 1}, -EINVAL},
+	};
+	struct iovec good = iov[2];
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		iov[2] = bad[i].last;
+		assert_int_equal(gmem_discard_iov(gmem, iov, 3), bad[i].code);
+	}
+	assert_int_equal(ours[0], 1);
+	assert_int_equal(resident(HIGH, MIB(4)) + resident(SEAM, MIB(4)), 2 * MIB(4) / PAGE);
+
+	iov[2] = good;
+	assert_int_equal(gmem_discard_iov(gmem, iov, 3), 0);
+	assert_int_equal(resident(SEAM - PAGE, PAGE) + resident(SEAM, PAGE) + resident(HIGH_END - MIB(1), MIB(1)), 0);
+	assert_int_equal(resident(HIGH, MIB(4)) + resident(SEAM, MIB(4)), (2 * MIB(4) - 2 * PAGE - MIB(1)) / PAGE);
+	check_discarded(SEAM - PAGE, 2 * PAGE, 0x5a);
+	assert_int_equal(gmem_discard_iov(gmem, iov, 0), 0);
+}
+
+/* Where RAM has huge pages (if the host gives us any), 4 KiB of one go too. */
+static void part_of_a_huge_page_is_discarded(void **state)
+{
+	(void)state;
+	const struct gmem_region region = {0, MIB(24), NULL};
+	struct gmem *small = gmem;
+	gmem = gmem_new(&region, 1, NULL);
+	assert_non_null(gmem);
+	assert_int_equal(gmem_fill(gmem, MIB(20), 0x5a, MIB(2)), 0);
+	assert_int_equal(gmem_discard(gmem, MIB(20) + 7 * PAGE, PAGE), 0);
+	assert_int_equal(resident(MIB(20) + 7 * PAGE, PAGE), 0);
+	assert_int_equal(resident(MIB(20), MIB(2)), MIB(2) / PAGE - 1);
+	check_discarded(MIB(20) + 7 * PAGE, PAGE, 0x5a);
+	gmem_free(gmem);
+	gmem = small;
+}
+
+/* The guest's copy goes; the file shows again. */
+static void a_discard_over_a_mapped_file(void **state)
+{
+	(void)state;
+	int fd = make_file(MIB(1));
+	assert_int_equal(gmem_load_file(gmem, MIB(1), fd, 0, MIB(1)), 0);
+	assert_int_equal(file_maps, 1);
+	assert_int_equal(gmem_fill(gmem, MIB(1), 0x5a, MIB(1)), 0);
+	assert_int_equal(gmem_discard(gmem, MIB(1), MIB(1)), 0);
+	check_loaded(MIB(1), 0, MIB(1), 0);
+	close(fd);
+}
+
+/* A host program that has locked its memory still gets back what the guest gives up. */
+static void locked_memory_can_be_discarded(void **state)
+{
+	(void)state;
+	assert_int_equal(mlock(gmem_view(gmem, MIB(1), KIB(16), 1), KIB(16)), 0);
+	assert_int_equal(gmem_fill(gmem, MIB(1) - PAGE, 0x5a, KIB(16) + 2 * PAGE), 0);
+	assert_int_equal(gmem_discard(gmem, MIB(1), KIB(16)), 0);
+	assert_int_equal(resident(MIB(1), KIB(16)), 0);
+	check_discarded(MIB(1), KIB(16), 0x5a);
+}
+
 #define GMEM_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -416,6 +580,13 @@ int main(void)
 		GMEM_TEST(a_file_that_ends_early),
 		GMEM_TEST(peek_survives_a_cut_file),
 		GMEM_TEST(a_file_that_cannot_be_mapped_is_read),
+		GMEM_TEST(discarded_memory_goes_back_to_the_host),
+		GMEM_TEST(a_discard_across_touching_regions),
+		GMEM_TEST(a_refused_discard_touches_nothing),
+		GMEM_TEST(spans_are_discarded_only_inside_ram),
+		GMEM_TEST(part_of_a_huge_page_is_discarded),
+		GMEM_TEST(a_discard_over_a_mapped_file),
+		GMEM_TEST(locked_memory_can_be_discarded),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

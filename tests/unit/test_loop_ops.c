@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -87,6 +88,34 @@ static void test_vectors(void **state)
 {
 	struct fixture *f = *state;
 	check_vectors(f, f->fd);
+}
+
+/* What is there is read at once; that nothing is there is said at once; and some files cannot say it. */
+static void test_try_read(void **state)
+{
+	struct fixture *f = *state;
+	struct waiting w = {.op = {.done = count_done}};
+	uint64_t in[2] = {0}, out = 5;
+	uint8_t *bytes = (uint8_t *)in;
+	struct iovec to[] = {{bytes, 3}, {bytes + 3, 5}};
+	int fd = eventfd(0, EFD_CLOEXEC);
+	int file = loop_add_file(f->loop, fd);
+	assert_int_equal(loop_try_readv(f->loop, &w.op, file, to, 2, 0), 0);
+	assert_int_equal(wait_for(f, &w), -EAGAIN);
+	assert_int_equal(write(fd, &out, sizeof(out)), sizeof(out));
+	assert_int_equal(loop_try_readv(f->loop, &w.op, file, to, 2, 0), 0);
+	assert_int_equal(wait_for(f, &w), sizeof(out));
+	assert_true(in[0] == out);
+	to[0].iov_len = sizeof(in[0]);
+	assert_int_equal(loop_try_readv(f->loop, &w.op, fd, to, 1, 0), 0);
+	assert_int_equal(wait_for(f, &w), -EAGAIN);
+	loop_remove_file(f->loop, file);
+	close(fd);
+
+	fd = open("/proc/self/comm", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(loop_try_readv(f->loop, &w.op, fd, to, 1, 0), 0);
+	assert_int_equal(wait_for(f, &w), -EOPNOTSUPP);
+	close(fd);
 }
 
 /* More files than there is room for: the last is used by its descriptor, and a slot that is given back serves again. */
@@ -258,6 +287,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_vectors, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_try_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_registered_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flush_and_allocate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_messages, setup, teardown),

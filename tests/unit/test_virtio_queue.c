@@ -162,6 +162,40 @@ static void busy_queues_are_not_rung(void **state)
 	}
 }
 
+/*
+ * Receive buffers: however many the model keeps, the queue sleeps at once, with nothing that would wake the loop, and
+ * the driver rings for more.
+ */
+static void kept_chains_do_not_make_a_queue_busy(void **state)
+{
+	struct core *c = *state;
+	const struct virtio_queue *queue = &c->rig.dev->queues[FAKE_KEPT];
+	for (unsigned kind = 0; kind < 4; kind++) {
+		c->packed = kind & 1;
+		c->event_idx = kind & 2;
+		c->rig.fake->holds = true;
+		core_start(c);
+		let_loop_sleep(c);
+		for (unsigned held = 0; held < FAKE_QUEUE_SIZE / 2; held += 2) {
+			core_add(c, FAKE_KEPT, 2);
+			assert_true(core_ring(c, FAKE_KEPT));
+			while (c->rig.fake->held_count[FAKE_KEPT] < held + 2)
+				assert_int_equal(loop_wait(c->rig.loop, UINT64_MAX), 0);
+			let_loop_sleep(c);
+			assert_false(queue->polled);
+			assert_false(c->rig.dev->poll_timer_armed);
+		}
+		fake_release(c->rig.fake, FAKE_KEPT, 2); /* a frame: what is left is no busier */
+		let_loop_sleep(c);
+		let_loop_sleep(c);
+		assert_false(queue->polled || c->rig.dev->poll_timer_armed);
+		assert_int_equal(rig_take_all(&c->rig, FAKE_KEPT), 2);
+		core_add(c, FAKE_KEPT, 1);
+		assert_true(core_ring(c, FAKE_KEPT));
+		core_write_status(&c->rig, 0);
+	}
+}
+
 /* Busy when the ring was found empty, idle before the round was over: it is not left to the timer. */
 static void a_batch_does_not_leave_a_queue_deaf(void **state)
 {
@@ -477,6 +511,7 @@ int main(void)
 		TEST(one_interrupt_for_a_round),
 		TEST(no_interrupt_for_who_wants_none),
 		TEST(busy_queues_are_not_rung),
+		TEST(kept_chains_do_not_make_a_queue_busy),
 		TEST(a_batch_does_not_leave_a_queue_deaf),
 		TEST(nobody_waits_for_a_push_for_long),
 		TEST(no_chain_is_forgotten),

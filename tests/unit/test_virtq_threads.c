@@ -3,6 +3,7 @@
  * sleeps for ever because a doorbell or an interrupt was spared once too often.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <time.h>
 
@@ -111,6 +112,56 @@ static void nobody_sleeps_for_ever(void **state)
 	fixture_fini(&p->f);
 }
 
+/* --- what belongs together -------------------------------------------------------------------------------------- */
+
+enum { TOGETHER = 3, GROUPS = 3000 };
+
+static void *push_groups(void *arg)
+{
+	struct pair *p = arg;
+	for (unsigned group = 0; group < GROUPS; group++) {
+		struct virtq_used used[TOGETHER];
+		for (unsigned i = 0; i < TOGETHER;) {
+			struct virtq_chain chain;
+			if (virtq_pop(p->f.q, &chain) == 1)
+				used[i++] = (struct virtq_used){chain.id, chain.descriptors, group};
+			else
+				sched_yield();
+		}
+		virtq_push_many(p->f.q, used, TOGETHER);
+	}
+	return NULL;
+}
+
+/* With the first of a group all of it is there. */
+static void groups_come_whole(void **state)
+{
+	static struct pair pair;
+	struct pair *p = &pair;
+	struct virtq_driver *d = &p->f.driver;
+	fixture_init(&p->f, *state);
+	pthread_t device;
+	assert_int_equal(pthread_create(&device, NULL, push_groups, p), 0);
+	unsigned sent = 0, torn = 0, wrong = 0;
+	for (unsigned group = 0; group < GROUPS; group++) {
+		for (; sent < GROUPS * TOGETHER && d->free_count > 0; sent++)
+			assert_true(fixture_add(&p->f, 4) >= 0);
+		while (!virtq_driver_has_used(d))
+			sched_yield();
+		for (unsigned i = 0; i < TOGETHER; i++) {
+			uint16_t id;
+			uint32_t written = 0;
+			while (!virtq_driver_take(d, &id, &written))
+				torn++;
+			wrong += written != group;
+		}
+	}
+	pthread_join(device, NULL);
+	assert_int_equal(torn, 0);
+	assert_int_equal(wrong, 0);
+	fixture_fini(&p->f);
+}
+
 static struct virtq_config split_event = {.size = 8, .event_idx = true};
 static struct virtq_config packed_event = {.size = 7, .event_idx = true, .packed = true};
 static struct virtq_config split_flags = {.size = 2};
@@ -123,6 +174,8 @@ int main(void)
 		{"packed", nobody_sleeps_for_ever, NULL, NULL, &packed_event},
 		{"split, flags", nobody_sleeps_for_ever, NULL, NULL, &split_flags},
 		{"packed, flags", nobody_sleeps_for_ever, NULL, NULL, &packed_flags},
+		{"groups, split", groups_come_whole, NULL, NULL, &split_event},
+		{"groups, packed", groups_come_whole, NULL, NULL, &packed_event},
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

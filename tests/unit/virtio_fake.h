@@ -29,6 +29,7 @@ enum {
 	FAKE_QUEUE_SIZE = 16,
 	FAKE_CONFIG_SIZE = 24,
 	FAKE_FEATURE = 5, /* its own feature bit */
+	FAKE_KEPT = 1,    /* the queue whose chains are said to be kept */
 	FAKE_RAM_BYTES = 0x100000,
 	FAKE_RINGS = 0x10000,
 	FAKE_RINGS_STEP = 0x20000,
@@ -215,6 +216,7 @@ static inline void rig_init_device(struct rig *rig, struct loop *loop)
 		.packed = true,
 		.queue_count = FAKE_QUEUES,
 		.queue_size_max = FAKE_QUEUE_SIZE,
+		.kept_queues = 1U << FAKE_KEPT,
 		.config_size_bytes = FAKE_CONFIG_SIZE,
 	};
 	rig->fake = calloc(1, sizeof(*rig->fake));

@@ -1,0 +1,56 @@
+/* Inside virtio-console: the ports and their bytes (console.c), the control queues (console_control.c). Lock held. */
+#pragma once
+
+#include "virtio/console.h"
+#include "virtio/console_status.h"
+
+enum { CONSOLE_PORTS_MAX = VIRTIO_CONSOLE_PORTS_MAX + 1 };
+
+/* What a port still has to tell its driver, in this order: one bit each, so that nothing ever queues up. */
+enum console_message {
+	CONSOLE_SAYS_ADD = 1 << 0,
+	CONSOLE_SAYS_CONSOLE = 1 << 1,
+	CONSOLE_SAYS_NAME = 1 << 2,
+	CONSOLE_SAYS_SIZE = 1 << 3,
+	CONSOLE_SAYS_CLOSED = 1 << 4, /* and then perhaps open again: the driver is to see that it was closed */
+	CONSOLE_SAYS_OPEN = 1 << 5,
+};
+
+struct console_port {
+	struct virtio_console *console;
+	unsigned index;
+	char name[VIRTIO_CONSOLE_NAME_MAX]; /* "": a console */
+	struct chr *chr;                    /* NULL: the status port */
+	uint16_t rows, columns;
+
+	/* Since the last reset. */
+	bool is_ready; /* the driver knows it */
+	bool is_open;  /* somebody in the guest takes its input */
+	uint8_t says;  /* enum console_message */
+	size_t sent;   /* bytes of the chain that is next in its transmit queue */
+};
+
+struct virtio_console {
+	struct virtio_device dev;
+	struct guest_event_sink events;
+	struct console_status status;
+	bool has_ended;      /* the guest has said so on the status port, since the last reset */
+	unsigned port_count; /* the status port, which is the last one, included */
+	struct console_port ports[CONSOLE_PORTS_MAX];
+};
+
+static inline bool console_port_is_console(const struct console_port *port)
+{
+	return port->name[0] == '\0';
+}
+
+/* The driver serves its control queues: they are the ones behind those of port 0 (5.3.2). */
+enum { CONSOLE_CONTROL_IN = 2, CONSOLE_CONTROL_OUT = 3 };
+
+void console_control_serve(struct virtio_console *console, unsigned queue);
+
+/* This is to be told, as soon as the driver gives a buffer. */
+void console_control_tell(struct console_port *port, uint8_t says);
+
+/* Input may be offered to it again. */
+void console_port_opened(struct console_port *port);
