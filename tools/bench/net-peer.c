@@ -27,7 +27,7 @@
 
 #include "net-frames.h"
 
-enum { CUTS_MAX = 64, BURST = 4, BURSTS_PER_LOOK = 8, PAUSE_NS = 20000, FULL_PAUSE_NS = 1000000 };
+enum { CUTS_MAX = 64, BURST = 8, BURST_TSO = 32, BURSTS_PER_LOOK = 4, PAUSE_NS = 120000, FULL_PAUSE_NS = 1000000 };
 enum { TX_DROPPED_FIELD = 12 }; /* of a line of /proc/net/dev, after the name */
 
 static unsigned char frame[FRAME_MAX];
@@ -119,11 +119,11 @@ static unsigned long dropped(const char *interface)
 }
 
 /* ENOBUFS and EAGAIN: the queue is full. */
-static unsigned long send_burst(int fd, const struct msghdr *message, unsigned cuts)
+static unsigned long send_burst(int fd, const struct msghdr *message, unsigned count, unsigned cuts)
 {
 	unsigned long sent = 0;
 
-	for (unsigned i = 0; i < BURST; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		ssize_t n = sendmsg(fd, message, MSG_DONTWAIT);
 
 		if (n < 0 && errno != ENOBUFS && errno != EAGAIN)
@@ -152,7 +152,7 @@ int main(int argc, char **argv)
 	for (unsigned long bursts = 1; !is_over(); bursts++) {
 		unsigned long before = lost;
 
-		sent += send_burst(fd, &message, cuts);
+		sent += send_burst(fd, &message, tso ? BURST_TSO : BURST, cuts);
 		if (bursts % BURSTS_PER_LOOK == 0)
 			lost = dropped(argv[1]);
 		nap(lost == before ? PAUSE_NS : FULL_PAUSE_NS);
