@@ -8,18 +8,13 @@
  *   hold: prints `ready` and waits for a byte on the serial port before it begins; waits for another at the end
  */
 #include "blk.h"
+#include "latency.h"
 
 enum { IRQ_VECTOR = 0x70, DEPTH_MAX = 512, FIRST_BUFFER = 0x2000000 };
 enum { EXIT_NO_DISK = 1, EXIT_ARGUMENTS, EXIT_REFUSED, EXIT_IO, EXIT_STALLED };
 
-/* Latencies in TSC ticks: 32 steps for each power of two, so within 3%. */
-enum { STEPS = 32, BUCKETS = 64 * STEPS };
-
-static struct {
-	uint64_t begun[DEPTH_MAX]; /* by tag */
-	uint32_t buckets[BUCKETS];
-	uint64_t sum, count;
-} latency;
+static struct latency latency;
+static uint64_t begun[DEPTH_MAX]; /* by tag */
 
 static struct {
 	uint32_t type, bytes;
@@ -27,8 +22,8 @@ static struct {
 	bool random;
 	uint64_t seconds, count; /* count 0: by time */
 	uint64_t places, next, random_state;
-	uint64_t tsc_khz, kick_ticks;
-	bool irq, hold;
+	uint64_t kick_ticks;
+	bool irq;
 } job;
 
 static struct blk blk;
@@ -40,40 +35,6 @@ static void on_interrupt(struct trap_frame *f)
 	(void)f;
 	interrupts++;
 	lapic_eoi();
-}
-
-/* --- latency --- */
-
-static unsigned bucket_of(uint64_t ticks)
-{
-	unsigned power = 63 - (unsigned)__builtin_clzll(ticks | STEPS);
-
-	return (power - 5) * STEPS + (unsigned)(ticks >> (power - 5));
-}
-
-/* The middle of a bucket. */
-static uint64_t bucket_ticks(unsigned bucket)
-{
-	unsigned shift = bucket < 2 * STEPS ? 0 : bucket / STEPS - 1;
-
-	return ((uint64_t)(bucket - shift * STEPS) << shift) + ((1ull << shift) >> 1);
-}
-
-static uint64_t percentile(unsigned permille)
-{
-	uint64_t seen = 0, wanted = latency.count * permille / 1000;
-
-	for (unsigned i = 0; i < BUCKETS; i++) {
-		seen += latency.buckets[i];
-		if (seen > wanted)
-			return bucket_ticks(i);
-	}
-	return 0;
-}
-
-static uint64_t to_ns(uint64_t ticks)
-{
-	return ticks * 1000 / (job.tsc_khz / 1000);
 }
 
 /* --- the job --- */
@@ -97,20 +58,18 @@ static void *buffer(unsigned tag)
 
 static void begin(unsigned tag, uint64_t now)
 {
-	latency.begun[tag] = now;
+	begun[tag] = now;
 	if (!blk_push(&blk, tag, job.type, place() * (job.bytes / BLK_SECTOR), buffer(tag), job.bytes))
 		check(false, EXIT_STALLED, "the ring is full");
 }
 
 static void account(unsigned tag, uint64_t now)
 {
-	uint64_t took = now - latency.begun[tag];
+	uint64_t took = now - begun[tag];
 
 	if (blk_status(tag) != VIRTIO_BLK_S_OK)
 		check(false, EXIT_IO, "status %u", blk_status(tag));
-	latency.buckets[bucket_of(took)]++;
-	latency.sum += took;
-	latency.count++;
+	latency_add(&latency, took);
 }
 
 /* How long a doorbell keeps us is a figure of its own: it is the exit, and on the vCPU's time. */
@@ -143,7 +102,7 @@ static unsigned turn(uint64_t end)
 
 static uint64_t run(void)
 {
-	uint64_t start = rdtsc(), end = start + job.seconds * job.tsc_khz * 1000, last = start;
+	uint64_t start = rdtsc(), end = start + job.seconds * tsc_khz() * 1000, last = start;
 
 	for (unsigned tag = 0; tag < job.depth; tag++)
 		begin(tag, start);
@@ -154,21 +113,13 @@ static uint64_t run(void)
 		under_way -= turn(end);
 		if (latency.count != before)
 			last = rdtsc();
-		else if (rdtsc() - last > 10 * job.tsc_khz * 1000)
+		else if (rdtsc() - last > 10 * tsc_khz() * 1000)
 			check(false, EXIT_STALLED, "no answer for 10 s, %u under way", under_way);
 	}
 	return last - start;
 }
 
 /* --- set-up and report --- */
-
-static uint64_t calibrate(void)
-{
-	uint64_t start = rdtsc();
-
-	clock_delay_us(50000);
-	return (rdtsc() - start) / 50;
-}
 
 static void read_arguments(void)
 {
@@ -182,40 +133,26 @@ static void read_arguments(void)
 	job.seconds = arg_u64("seconds", 2);
 	job.count = arg_u64("count", 0);
 	job.random_state = arg_u64("seed", 1) * 0x9e3779b97f4a7c15;
-	job.hold = arg_has("hold");
-	job.tsc_khz = arg_u64("tsc-khz", 0);
-	if (!job.tsc_khz)
-		job.tsc_khz = calibrate();
 	if (job.bytes)
 		job.places = (span && span < size ? span : size) / job.bytes;
 	check(job.bytes && job.bytes % BLK_SECTOR == 0 && job.depth && job.depth <= DEPTH_MAX && job.places &&
 		      (!job.count || job.count >= job.depth),
 	      EXIT_ARGUMENTS, "%s of %u bytes, depth %u, %lu places, TSC %lu kHz", reads ? "reads" : "writes",
-	      job.bytes, job.depth, job.places, job.tsc_khz);
-}
-
-static void wait_for_byte(const char *say)
-{
-	if (!job.hold)
-		return;
-	print("%s\n", say);
-	while (!(inb(PORT_COM1 + 5) & 1))
-		clock_delay_us(1000);
-	inb(PORT_COM1);
+	      job.bytes, job.depth, job.places, tsc_khz());
 }
 
 static void report(uint64_t ticks)
 {
-	uint64_t us = to_ns(ticks) / 1000;
+	uint64_t us = tsc_to_ns(ticks) / 1000;
 
 	print("{\"requests\": %lu, \"us\": %lu, \"iops\": %lu, \"bytes_per_request\": %u, \"depth\": %u, ",
 	      latency.count, us, latency.count * 1000000 / us, job.bytes, job.depth);
-	print("\"mean_ns\": %lu, \"median_ns\": %lu, \"p99_ns\": %lu, ", to_ns(latency.sum / latency.count),
-	      to_ns(percentile(500)), to_ns(percentile(990)));
-	print("\"kick_ns\": %lu, ", to_ns(job.kick_ticks / blk.q.kicks));
+	print("\"mean_ns\": %lu, \"median_ns\": %lu, \"p99_ns\": %lu, ", tsc_to_ns(latency.sum / latency.count),
+	      tsc_to_ns(latency_percentile(&latency, 500)), tsc_to_ns(latency_percentile(&latency, 990)));
+	print("\"kick_ns\": %lu, ", tsc_to_ns(job.kick_ticks / blk.q.kicks));
 	print("\"kicks\": %u, \"interrupts\": %u, \"event_idx\": %u, \"indirect\": %u, \"queue\": %u, \"tsc_khz\": "
 	      "%lu}\n",
-	      blk.q.kicks, interrupts, blk.q.event_idx, blk.q.indirect != NULL, blk.q.size, job.tsc_khz);
+	      blk.q.kicks, interrupts, blk.q.event_idx, blk.q.indirect != NULL, blk.q.size, tsc_khz());
 }
 
 /* Every buffer present and different, so that nothing is measured but I/O. */
@@ -241,10 +178,10 @@ static void in_ring3(void)
 	read_arguments();
 	fill_buffers();
 	virtq_interrupts(&blk.q, msix.vectors != 0);
-	wait_for_byte("ready");
+	hold("ready");
 	ticks = run();
 	report(ticks);
-	wait_for_byte("done");
+	hold("done");
 	guest_exit(0);
 }
 

@@ -65,3 +65,23 @@ void pit_stop(void)
 {
 	outb(0x43, 0x30); /* mode 0 with no count: output stays low */
 }
+
+uint64_t tsc_khz(void)
+{
+	static uint64_t khz;
+	uint64_t start;
+
+	if (!khz)
+		khz = arg_u64("tsc-khz", 0);
+	if (!khz) {
+		start = rdtsc();
+		clock_delay_us(50000);
+		khz = (rdtsc() - start) / 50;
+	}
+	return khz;
+}
+
+uint64_t tsc_to_ns(uint64_t ticks)
+{
+	return ticks * 1000 / (tsc_khz() / 1000);
+}

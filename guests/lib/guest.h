@@ -26,6 +26,7 @@ int guest_main(void);
 /* --- print.c: output, ending, checks --- */
 void serial_putc(char c); /* polled; no CR is added */
 void print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void hold(const char *say); /* with the argument `hold`: prints the line and waits for a byte on the serial port */
 _Noreturn void guest_exit(uint8_t status);
 /* Prints "ok: text"; or "FAIL status: text" and ends the guest with that status. */
 void check(bool ok, uint8_t status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -101,6 +102,8 @@ void clock_delay_us(uint32_t us);
 bool clock_wait(const volatile uint32_t *word, uint32_t want, uint32_t ms);
 void pit_start(uint32_t hz); /* channel 0, periodic: IRQ 0 */
 void pit_stop(void);
+uint64_t tsc_khz(void); /* the argument `tsc-khz=N`; without it, measured once by the PIT, 50 ms */
+uint64_t tsc_to_ns(uint64_t ticks);
 
 /* --- irq.c: the two ways from an ISA interrupt line to the CPU --- */
 enum irq_via { IRQ_VIA_PIC, IRQ_VIA_IOAPIC };

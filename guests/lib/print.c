@@ -76,6 +76,16 @@ void print(const char *fmt, ...)
 	va_end(ap);
 }
 
+void hold(const char *say)
+{
+	if (!arg_has("hold"))
+		return;
+	print("%s\n", say);
+	while (!(inb(PORT_COM1 + 5) & 1))
+		clock_delay_us(1000);
+	inb(PORT_COM1);
+}
+
 _Noreturn void guest_exit(uint8_t status)
 {
 	outb(PORT_DEBUG_EXIT, status);

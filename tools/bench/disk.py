@@ -3,9 +3,7 @@
 import dataclasses
 import json
 import os
-import pathlib
 import resource
-import select
 import shutil
 import signal
 import statistics
@@ -13,12 +11,11 @@ import subprocess
 import sys
 import time
 
+import monitor
 import programs
 
 FILE_BYTES = 1 << 30
 GUEST_MEMORY_MIB = 256
-PATIENCE_SECONDS = 30
-VCPU_NAMES = ("vmlet-cpu", "CPU ")  # of threads: what the guest itself burns is not the monitor's
 
 # QEMU's microvm has its PCI Express window and its 24 virtio-mmio transports at these places, and no MCFG table.
 QEMU_PCI = "ecam=0xe0000000"
@@ -60,10 +57,6 @@ class Sample:
         return self.cpu_seconds * 1e6 / self.requests
 
 
-class Failure(Exception):
-    pass
-
-
 # --- the file ----------------------------------------------------------------------------------------------
 
 
@@ -90,79 +83,11 @@ def warm(path, direct):
         os.close(fd)
 
 
-class Priority:
-    """
-    A nice value for each measured program. With autogroups it would count inside a session only, so each gets a session
-    of its own, and that one the value.
-    """
-
-    def __init__(self, nice):
-        self.nice = nice
-
-    def __call__(self):
-        os.setsid()
-        os.setpriority(os.PRIO_PROCESS, 0, self.nice)
-        autogroup = pathlib.Path("/proc/self/autogroup")
-        if autogroup.exists():
-            autogroup.write_text(str(self.nice))
-
-
 # --- a guest in a monitor ------------------------------------------------------------------------------------
 
 
-def thread_seconds(pid):
-    """CPU seconds, to the nanosecond, of every thread that is not a virtual CPU, helpers of io_uring included."""
-    total = 0
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        try:
-            if not (task / "comm").read_text().startswith(VCPU_NAMES):
-                total += int((task / "schedstat").read_text().split()[0])
-        except FileNotFoundError:
-            pass  # it has ended; helpers of io_uring come and go
-    return total / 1e9
-
-
-class Console:
-    """The guest's serial port: lines out, single bytes in."""
-
-    def __init__(self, process):
-        self.process = process
-        self.text = b""
-
-    def more(self):
-        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE_SECONDS)
-        data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
-        if not data:
-            raise Failure(f"the guest fell silent after: {self.text.decode(errors='replace')}")
-        self.text += data
-
-    def until(self, what):
-        while what not in self.text:
-            self.more()
-
-    def go(self):
-        self.process.stdin.write(b"\n")
-        self.process.stdin.flush()
-
-
 def run_guest(command, expected_status, before_exec):
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          preexec_fn=before_exec) as process:
-        try:
-            console = Console(process)
-            console.until(b"ready\n")
-            before = thread_seconds(process.pid)
-            console.go()
-            console.until(b"{")  # the first byte of its report: the rest costs the monitor time on the serial port
-            cpu = thread_seconds(process.pid) - before
-            console.until(b"done\n")
-            console.go()
-            process.wait(PATIENCE_SECONDS)
-        finally:
-            process.kill()
-    if process.returncode != expected_status:
-        raise Failure(f"exit status {process.returncode} of {' '.join(command)}: {console.text.decode()}")
-    figures = json.loads(next(line for line in console.text.decode().splitlines() if line.startswith("{")))
+    figures, cpu = monitor.run_guest(command, expected_status, before_exec)
     return Sample(figures["requests"], figures["us"] / 1e6, figures["median_ns"] / 1e3, figures["p99_ns"] / 1e3, cpu,
                   figures["kicks"], figures["kick_ns"] / 1e3)
 
@@ -260,7 +185,7 @@ def contenders(tools, names):
     if names:
         unknown = set(names) - {each.name for each in known}
         if unknown:
-            raise Failure(f"unknown: {', '.join(unknown)}; there are {', '.join(each.name for each in known)}")
+            raise monitor.Failure(f"unknown: {', '.join(unknown)}; there are {', '.join(each.name for each in known)}")
     wanted = [each for each in known if each.name in (names or usual)]
     if any(each.name.startswith("vmlet") for each in wanted) and not vmlet_has_disks(tools):
         print("this vmlet has no disks: left out")
@@ -283,7 +208,7 @@ def measure_row(programs_, rounds, name, *job_):
         for each in list(programs_):
             try:
                 samples[each.name].append(each.run(*job_))
-            except (Failure, subprocess.SubprocessError, OSError) as error:
+            except (monitor.Failure, subprocess.SubprocessError, OSError) as error:
                 print(f"  {name}: {each.name}: {error}")
                 samples[each.name] = []
                 programs_.remove(each)
@@ -315,7 +240,7 @@ def bench(arguments, report):
     path = arguments.file
     prepare_file(path)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no guest is left behind, polling
-    before_exec = None if arguments.nice is None else Priority(arguments.nice)
+    before_exec = None if arguments.nice is None else monitor.Priority(arguments.nice)
     wanted = contenders(tools, arguments.only.split(";") if arguments.only else None)
     rows = [row for row in ROWS if not arguments.rows or row.name in arguments.rows.split(",")]
     for cache in ("direct", "cached") if arguments.cache == "both" else [arguments.cache]:

@@ -53,13 +53,16 @@ def meson_build(name, target, *options):
 
 
 class Programs:
-    def __init__(self, vmlet, guests):
+    def __init__(self, vmlet, guests, needs_guests=True):
         self.directory = cache() / "bench"
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.helpers = set()  # that were built in this run
         self.vmlet_path = pathlib.Path(vmlet) if vmlet else meson_build(
             "release", ["src/vmlet"], "--native-file", TOP / "tools/build/release.ini") / "src/vmlet"
+        if not needs_guests:
+            return
         self.guests = pathlib.Path(guests) if guests else meson_build(
-            "guests", ["guests/guest-exit", "guests/guest-idle", "guests/guest-blk-bench"]) / "guests"
+            "guests", ["guests/guest-exit", "guests/guest-idle", "guests/guest-blk-bench", "guests/guest-net-bench"]) / "guests"
 
     def guest(self, name):
         return str(self.guests / f"guest-{name}")
@@ -71,6 +74,15 @@ class Programs:
         path = self.directory / "big-kernel"
         run_quietly(HERE / "big-kernel", self.guest("exit"), path)
         return path
+
+    def helper(self, name, *sources):
+        """A program of this directory that a benchmark needs beside the monitors."""
+        path = self.directory / name
+        if name in self.helpers:
+            return str(path)
+        run_quietly("cc", "-O2", "-o", path, *(HERE / source for source in sources), "-luring", "-pthread")
+        self.helpers.add(name)
+        return str(path)
 
     def floors(self):
         floor = self.directory / "floor"
@@ -95,5 +107,5 @@ def find_qemu():
     return qemu
 
 
-def prepare(arguments):
-    return Programs(arguments.vmlet, arguments.guests)
+def prepare(arguments, guests=True):
+    return Programs(arguments.vmlet, arguments.guests if guests else None, guests)
