@@ -116,7 +116,7 @@ exit $status
     expect_ended(output, "net-passt")
     check_errors(output)
     expect_said(output, *PASST_SAID)
-    expect("passt runs again" in output, "vmlet did not say that passt runs again")
+    expect("it is started again" in output, "vmlet did not say that passt has ended")
     expect("published: ok" in output, "nobody answered at the published port")
     sums = set(re.findall(r"^sum: (\w{64})", output, re.MULTILINE))
     expect(len(sums) == 1, f"what was downloaded is not what was there: {sums}")

@@ -23,11 +23,11 @@ socat -u UNIX-LISTEN:/run/v_1002,fork SYSTEM:'echo "sum: $(sha256sum)" >>/run/jo
 socat -u UNIX-LISTEN:/run/v_1003,fork SYSTEM:'sleep 3; echo "slow sum: $(sha256sum)" >>/run/job/sums' &
 # Both from the host's side, once the guest listens.
 (
-	until printf 'CONNECT 2000\\\\nhow are you\\\\n' | socat -t 30 - UNIX-CONNECT:/run/v >/run/said 2>/dev/null &&
+	until printf 'CONNECT 2000\\nhow are you\\n' | socat -t 30 - UNIX-CONNECT:/run/v >/run/said 2>/dev/null &&
 		grep -q "how are you" /run/said; do sleep 0.2; done
 	sed 's/^/host: /' /run/said
-	(printf 'CONNECT 2001\\\\n'; cat /run/file) | socat -u - UNIX-CONNECT:/run/v
-	printf 'CONNECT 4999\\\\n' | socat -t 5 - UNIX-CONNECT:/run/v | sed 's/^/refused: /'
+	(printf 'CONNECT 2001\\n'; cat /run/file) | socat -u - UNIX-CONNECT:/run/v
+	printf 'CONNECT 4999\\n' | socat -t 5 - UNIX-CONNECT:/run/v | sed 's/^/refused: /'
 	echo "refused: end"
 ) &
 """
