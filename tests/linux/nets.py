@@ -95,7 +95,7 @@ PASST_SAID = ["dhcp", "dns", "ping", "ping6", "http", "http6", "after the kill",
               *(f"passt {mtu}{kind}" for mtu in (9000, 1500) for kind in IPERFS)]
 
 
-def passt(place, kernel, mib=16):
+def passt(place, kernel, mib=4):
     """DHCP, DNS, ping, IPv6, downloads and iperf3 through passt, by a user without rights; then passt is killed."""
     with Job(place) as job:
         job.write("passts", PASSTS)
