@@ -10,11 +10,12 @@
  *	send TEXT           type TEXT; the next step begins when it is typed
  *	exchange FILE       type FILE's bytes as fast as they are taken, and expect the same bytes back
  *	read BYTES          from here on read so many bytes in each hundredth of a second; 0: all there is
+ *	size ROWS COLUMNS   give the terminal another size (it begins with 24 rows of 80)
  *	lines COUNT         expect the test initramfs's console-flood: COUNT lines that count up from 0
  *	status N            wait for the command's end; N is its exit status
  *
  * In TEXT, \r \n \\ and \xHH stand for bytes. What the command writes is copied to standard output, but for the bytes
- *of exchange and lines. The exit status is 0 when all went as the script says, 2 for a wrong script, else 1.
+ * of exchange and lines. The exit status is 0 when all went as the script says, 2 for a wrong script, else 1.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -215,6 +217,17 @@ static void step_read(char *argument)
 	dialog.bytes_per_tick = strtoul(argument, NULL, 10);
 }
 
+/* The kernel tells the command by SIGWINCH. */
+static void step_size(char *argument)
+{
+	struct winsize size = {0};
+
+	if (sscanf(argument, "%hu %hu", &size.ws_row, &size.ws_col) != 2)
+		wrong_script("'%s' is no size", argument);
+	if (ioctl(dialog.pty, TIOCSWINSZ, &size) < 0)
+		fail("the terminal's size: %s", strerror(errno));
+}
+
 static void step_expect(char *argument)
 {
 	char what[LINE_SIZE + 2];
@@ -333,7 +346,7 @@ static void step(char *line)
 		void (*run)(char *argument);
 	} steps[] = {
 		{"within", step_within},     {"read", step_read},   {"expect", step_expect}, {"send", step_send},
-		{"exchange", step_exchange}, {"lines", step_lines}, {"status", step_status},
+		{"exchange", step_exchange}, {"lines", step_lines}, {"status", step_status}, {"size", step_size},
 	};
 	char *argument = strchr(line, ' ');
 

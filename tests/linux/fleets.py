@@ -45,4 +45,25 @@ has kept/a_panic*/console.log 'Kernel panic - not syncing'
 has "$(echo kept/two_commands*cpus=2*/status.json)" '"reason": "exit"'
 """
 
-TESTS = {"6.1-fleet-exec": functools.partial(run_script, kernel="6.1", script=FLEET)}
+# A console that is not the serial port: what it shows counts, is kept, and is typed at.
+HVC0 = """
+cat >tests.ini <<'end'
+[defaults]
+kernel = kernel
+initrd = test.cpio
+console = stdio
+timeout = 100s
+
+[hvc0]
+cmdline = quiet mitigations=off console=hvc0 vmlet.run=cat:6,poweroff
+send = vmlet: cat=>hello\\n
+expect = hello
+end
+status 0 ./vmlet test -j1 --output=kept tests.ini
+has kept/hvc0*/console.log hello
+"""
+
+TESTS = {
+    "6.1-fleet-exec": functools.partial(run_script, kernel="6.1", script=FLEET),
+    "6.12-fleet-hvc0": functools.partial(run_script, kernel="6.12", script=HVC0),
+}
