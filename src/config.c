@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "config_impl.h"
@@ -66,4 +67,13 @@ int config_init(struct vmlet_config *config, const struct vmlet_config *from, st
 void config_fini(struct vmlet_config *config)
 {
 	config_disown(config);
+}
+
+const char *config_device_name(const char *id, const char *kind, unsigned index, char ret_name[DEVICE_NAME_MAX])
+{
+	if (id)
+		(void)snprintf(ret_name, DEVICE_NAME_MAX, "%s", id);
+	else
+		(void)snprintf(ret_name, DEVICE_NAME_MAX, "%s%u", kind, index);
+	return ret_name;
 }

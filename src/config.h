@@ -10,3 +10,8 @@
  */
 int config_init(struct vmlet_config *config, const struct vmlet_config *from, struct err *err);
 void config_fini(struct vmlet_config *config);
+
+enum { DEVICE_NAME_MAX = 64 };
+
+/* What a device is called: its own id, or its kind and number ("disk0"), in `ret_name`. */
+const char *config_device_name(const char *id, const char *kind, unsigned index, char ret_name[DEVICE_NAME_MAX]);

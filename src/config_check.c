@@ -79,15 +79,15 @@ static int check_disk(const struct vmlet_disk *disk, const char *name, struct er
 
 static int check_disks(const struct vmlet_config *config, struct err *err)
 {
-	char name[DISK_NAME_MAX];
+	char name[DEVICE_NAME_MAX];
 	unsigned max = board_max_virtio_devices((enum board_transport)config->transport);
 	if (config->disk_count > max)
 		return err_config(err, -EINVAL, "%zu disks: a machine has room for %u devices", config->disk_count,
 				  max);
 	for (unsigned i = 0; i < config->disk_count; i++) {
 		const struct vmlet_disk *disk = config->disks[i];
-		if (disk->id && (!*disk->id || strlen(disk->id) >= DISK_NAME_MAX))
-			return err_config(err, -EINVAL, "disk %u: an id has 1 to %d bytes", i, DISK_NAME_MAX - 1);
+		if (disk->id && (!*disk->id || strlen(disk->id) >= DEVICE_NAME_MAX))
+			return err_config(err, -EINVAL, "disk %u: an id has 1 to %d bytes", i, DEVICE_NAME_MAX - 1);
 		int r = check_disk(disk, disks_name(config, i, name), err);
 		if (r < 0)
 			return r;
@@ -149,15 +149,15 @@ static int check_net(const struct vmlet_net *net, const char *name, struct err *
 
 static int check_nets(const struct vmlet_config *config, struct err *err)
 {
-	char name[NET_NAME_MAX];
+	char name[DEVICE_NAME_MAX];
 	unsigned max = board_max_virtio_devices((enum board_transport)config->transport);
 	if (config->net_count > max)
 		return err_config(err, -EINVAL, "%zu network cards: a machine has room for %u devices",
 				  config->net_count, max);
 	for (unsigned i = 0; i < config->net_count; i++) {
 		const struct vmlet_net *net = config->nets[i];
-		if (net->id && (!*net->id || strlen(net->id) >= NET_NAME_MAX))
-			return err_config(err, -EINVAL, "net %u: an id has 1 to %d bytes", i, NET_NAME_MAX - 1);
+		if (net->id && (!*net->id || strlen(net->id) >= DEVICE_NAME_MAX))
+			return err_config(err, -EINVAL, "net %u: an id has 1 to %d bytes", i, DEVICE_NAME_MAX - 1);
 		int r = check_net(net, nets_name(config, i, name), err);
 		if (r < 0)
 			return r;

@@ -9,19 +9,14 @@
 
 /* --- names --------------------------------------------------------------------------------------------------- */
 
-const char *disks_name(const struct vmlet_config *config, unsigned index, char ret_name[DISK_NAME_MAX])
+const char *disks_name(const struct vmlet_config *config, unsigned index, char ret_name[DEVICE_NAME_MAX])
 {
-	const char *id = config->disks[index]->id;
-	if (id)
-		(void)snprintf(ret_name, DISK_NAME_MAX, "%s", id);
-	else
-		(void)snprintf(ret_name, DISK_NAME_MAX, "disk%u", index);
-	return ret_name;
+	return config_device_name(config->disks[index]->id, "disk", index, ret_name);
 }
 
 int disks_find(const struct vmlet_config *config, const char *name)
 {
-	char candidate[DISK_NAME_MAX];
+	char candidate[DEVICE_NAME_MAX];
 	for (unsigned i = 0; i < config->disk_count; i++) {
 		if (strcmp(disks_name(config, i, candidate), name) == 0)
 			return (int)i;

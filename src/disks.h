@@ -4,17 +4,16 @@
 #include "vmlet.h"
 
 #include "arch/board.h"
+#include "config.h"
 #include "err.h"
 #include "iothread.h"
 #include "log.h"
 #include "loop.h"
 
-enum { DISK_NAME_MAX = 64 };
-
 struct disks {
 	unsigned count;
 	struct board_disk *list; /* as the board wants them; in the order of the configuration */
-	char (*names)[DISK_NAME_MAX];
+	char (*names)[DEVICE_NAME_MAX];
 	unsigned iothread_count;
 	struct iothread **iothreads;
 };
@@ -31,7 +30,7 @@ void disks_close(struct disks *disks); /* no device uses them any more */
 int disks_resize(struct disks *disks, unsigned index, struct virtio_device *dev, struct err *err);
 
 /* The name of disk `index`, its own or the default one, in `ret_name`. */
-const char *disks_name(const struct vmlet_config *config, unsigned index, char ret_name[DISK_NAME_MAX]);
+const char *disks_name(const struct vmlet_config *config, unsigned index, char ret_name[DEVICE_NAME_MAX]);
 
 /* The disk of this name, or -ENOENT. */
 int disks_find(const struct vmlet_config *config, const char *name);

@@ -14,19 +14,14 @@ enum { MAC_GROUP = 1 << 0, MAC_LOCAL = 1 << 1 };
 
 /* --- names --------------------------------------------------------------------------------------------------- */
 
-const char *nets_name(const struct vmlet_config *config, unsigned index, char ret_name[NET_NAME_MAX])
+const char *nets_name(const struct vmlet_config *config, unsigned index, char ret_name[DEVICE_NAME_MAX])
 {
-	const char *id = config->nets[index]->id;
-	if (id)
-		(void)snprintf(ret_name, NET_NAME_MAX, "%s", id);
-	else
-		(void)snprintf(ret_name, NET_NAME_MAX, "net%u", index);
-	return ret_name;
+	return config_device_name(config->nets[index]->id, "net", index, ret_name);
 }
 
 int nets_find(const struct vmlet_config *config, const char *name)
 {
-	char candidate[NET_NAME_MAX];
+	char candidate[DEVICE_NAME_MAX];
 	for (unsigned i = 0; i < config->net_count; i++) {
 		if (strcmp(nets_name(config, i, candidate), name) == 0)
 			return (int)i;

@@ -4,16 +4,15 @@
 #include "vmlet.h"
 
 #include "arch/board.h"
+#include "config.h"
 #include "err.h"
 #include "log.h"
 #include "loop.h"
 
-enum { NET_NAME_MAX = 64 };
-
 struct nets {
 	unsigned count;
 	struct board_net *list; /* as the board wants them; in the order of the configuration */
-	char (*names)[NET_NAME_MAX];
+	char (*names)[DEVICE_NAME_MAX];
 	const char **interfaces; /* the back ends'; NULL: no tap */
 };
 
@@ -30,7 +29,7 @@ void nets_set_link(struct nets *nets, unsigned index, struct virtio_device *dev,
 const char *nets_interface(const struct nets *nets, unsigned index);
 
 /* The name of card `index`, its own or the default one, in `ret_name`. */
-const char *nets_name(const struct vmlet_config *config, unsigned index, char ret_name[NET_NAME_MAX]);
+const char *nets_name(const struct vmlet_config *config, unsigned index, char ret_name[DEVICE_NAME_MAX]);
 
 /* The card of this name, or -ENOENT. */
 int nets_find(const struct vmlet_config *config, const char *name);

@@ -345,12 +345,11 @@ static void close_doorbells(struct virtio_device *dev)
 		fd_close(&dev->queues[i].doorbell_fd);
 }
 
-static int open_queues(struct virtio_device *dev, const struct virtio_init *init)
+static int open_queues(struct virtio_device *dev, uint16_t size_max)
 {
 	for (unsigned i = 0; i < dev->queue_count; i++) {
 		struct virtio_queue *queue = &dev->queues[i];
-		*queue = (struct virtio_queue){
-			.dev = dev, .index = i, .size_max = init->queue_size_max, .doorbell_fd = -1};
+		*queue = (struct virtio_queue){.dev = dev, .index = i, .size_max = size_max, .doorbell_fd = -1};
 		reset_queue_registers(queue);
 	}
 	for (unsigned i = 0; i < dev->queue_count; i++) {
@@ -380,7 +379,7 @@ int virtio_init(struct virtio_device *dev, const struct virtio_init *init, struc
 	dev->config_was_read = true;
 	dev->queue_count = init->queue_count;
 
-	int r = open_queues(dev, init);
+	int r = open_queues(dev, init->queue_size_max);
 	if (r < 0) {
 		close_doorbells(dev);
 		return err_set(err, r, "%s: doorbells: %s", init->model->name, err_name(r));
