@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "netif_passt_args.h"
+#include "skips.h"
 
 static char dir[] = "/tmp/vmlet-test-passt-XXXXXX", script[64];
 
@@ -378,7 +379,7 @@ static void need_passt(void)
 {
 	if (!passt) {
 		print_message("no passt\n");
-		skip();
+		skip_one();
 	}
 }
 
@@ -393,7 +394,7 @@ static void need_network(void)
 	tried = true;
 	if (missing) {
 		print_message("%s\n", missing);
-		skip();
+		skip_one();
 	}
 }
 
@@ -472,7 +473,7 @@ static void real_passt_says_what_it_lacks(void **state)
 	struct err err = {0};
 	if (unshare(CLONE_NEWNET) < 0) {
 		print_message("no permission for a network namespace\n");
-		skip();
+		skip_one();
 	}
 	if (open_program(passt, NULL, 0, &err) == 0) {
 		print_message("this passt (2024 or later) needs no route\n");
@@ -576,5 +577,5 @@ int main(void)
 		CASE(real_passt_survives_its_death),
 	};
 	passt = find_passt();
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return status_of(cmocka_run_group_tests(tests, NULL, NULL));
 }
