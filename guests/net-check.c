@@ -3,7 +3,8 @@
  *
  *     echo    sends every frame back as it came, and ends after the last one
  *     check   count=N (1000) frames of all lengths: each must come back as it was, in order; then the last one
- *     flood   sends, and takes what comes, without end; reset=N: until N were sent, then it resets the machine
+ *     flood   sends, and takes what comes, without end; reset=N: until N were sent, and then
+ *             it resets the machine
  *     stuck   fills its queue for a wire that takes nothing, and resets the card; times=N (5); then as reset=
  *     link    says "link up" and "link down" whenever that changes
  */
@@ -169,7 +170,7 @@ static void flood(void)
 	const struct frame *frame;
 	uint32_t size;
 
-	while (count < limit) {
+	while (count - in_flight < limit) { /* what is under way is lost in the reset */
 		count += send(bytes, make(bytes, (uint32_t)count, false));
 		while ((frame = take(&size)))
 			give_back(frame);

@@ -255,6 +255,16 @@ void pump_free(struct pump *pump)
 
 static const struct machine *shown; /* what a failure tells about */
 
+static void tell_pump(const char *name, struct pump *pump)
+{
+	if (!pump)
+		return;
+	pthread_mutex_lock(&pump->mutex); /* it may still run */
+	if (pump->size <= 16384)
+		fprintf(stderr, "%s:\n%s\n", name, pump->text);
+	pthread_mutex_unlock(&pump->mutex);
+}
+
 static void tell_machine(void)
 {
 	if (!shown)
@@ -264,10 +274,8 @@ static void tell_machine(void)
 	fprintf(stderr, "end:     %s, value %u, '%s'\n", end_name(shown->result.end), shown->result.value,
 		shown->result.text);
 	fprintf(stderr, "log:\n%s", shown->log);
-	if (shown->serial && shown->serial->size <= 16384)
-		fprintf(stderr, "serial port:\n%s\n", shown->serial->text);
-	if (shown->debugcon)
-		fprintf(stderr, "debug console:\n%s\n", shown->debugcon->text);
+	tell_pump("serial port", shown->serial);
+	tell_pump("debug console", shown->debugcon);
 }
 
 const char *end_name(enum vmlet_end end)
