@@ -51,4 +51,5 @@ def guest_command(job, kernel, modules, actions, options=(), cpus=2, memory="512
 
 def expect_ended(output, script, status=0):
     found = re.findall(rf"^vmlet: {script} ended with (\d+)$", output, re.MULTILINE)
-    expect(found == [str(status)], f"the guest's script {script} ended with {found}, not {status}")
+    said = [line for line in output.splitlines() if re.match(r"(net|vsock|rebind|everything): .*(?<! ok)$", line)]
+    expect(found == [str(status)], f"the guest's script {script} ended with {found}, not {status}: {said}")
