@@ -19,6 +19,7 @@ enum {
 	STREAM_BUFFER_BYTES = 256 << 10,
 	STREAM_IOV_MAX = 1024, /* the kernel's UIO_MAXIOV */
 	STREAM_BATCH_MAX = 256,
+	STREAM_MESSAGE_MAX = 32 << 10, /* bytes; the kernel takes so much in one piece, see fill_message */
 };
 
 struct netif_stream;

@@ -48,14 +48,23 @@ static bool add_packet(struct netif_stream_send *send, const struct netif_packet
 	return left == 0;
 }
 
+/*
+ * Frames until STREAM_MESSAGE_MAX, or one that is larger. A peer sees no messages, but it may see where the kernel cuts
+ * one in pieces (each 48 KiB): passt before 2024-09 loses its place in the stream where a piece ends inside a prefix,
+ * or where a frame comes in three. So no piece ends inside a frame, but in a large one that begins a message: that
+ * comes in two.
+ */
 static unsigned fill_message(struct netif_stream_send *send)
 {
 	unsigned count = 0;
+	uint32_t bytes = send->spill_end - send->spill_begin;
 	send->offered = 0;
 	if (has_spill(send))
-		send->iov[count++] =
-			(struct iovec){send->spill + send->spill_begin, send->spill_end - send->spill_begin};
+		send->iov[count++] = (struct iovec){send->spill + send->spill_begin, bytes};
 	for (const struct netif_packet *packet = send->queue.head; packet; packet = packet->next) {
+		bytes += total_bytes(packet) - packet->progress_bytes;
+		if (count && bytes > STREAM_MESSAGE_MAX)
+			break;
 		if (count == STREAM_IOV_MAX || send->offered == STREAM_BATCH_MAX || !add_packet(send, packet, &count))
 			break;
 	}

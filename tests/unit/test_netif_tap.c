@@ -61,7 +61,7 @@ static void reads_that_fail_do_not_spin(void **state)
 		rig_round();
 	reads_fail = false;
 	assert_in_range(reads, 2, 100); /* about one each 10 ms; one that spins makes many thousands */
-	assert_in_range(lines, 1, 15); /* LOG_LIMIT_BURST, then one a second and how many were left out */
+	assert_in_range(lines, 1, 15);  /* LOG_LIMIT_BURST, then one a second and how many were left out */
 	assert_true(rig_peer_send(3, 60) && rig_peer_send(4, 60));
 	rig_wait_until(tap->counters.received == 2);
 	cancel_all(RECEIVES);
