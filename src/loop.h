@@ -48,6 +48,7 @@ struct loop_poller {
 	bool (*look)(struct loop_poller *poller); /* true: there is work, and it is deferred or done. [loop] */
 	bool (*sleep)(
 		struct loop_poller *poller); /* see to it that the loop is woken; true: work came meanwhile. [loop] */
+	uint64_t limit_ns;                   /* never look longer than this; 0: not at all */
 	struct loop_poller *next;            /* private */
 	bool active;                         /* private */
 };

@@ -46,6 +46,7 @@ struct loop {
 
 	struct loop_poller *pollers; /* active [loop] */
 	uint64_t spin_ns;            /* how long it pays off to look before sleeping */
+	uint64_t spin_limit_ns;      /* at most, said the pollers when there last were some */
 
 	bool has_files; /* the table of registered files exists */
 	uint64_t files; /* which of its LOOP_FILES_MAX slots are taken */

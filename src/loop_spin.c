@@ -6,19 +6,23 @@
  * So while a poller is active the loop looks at its memory and at the completion queue for up to `spin_ns` before it
  * sleeps; a guest is not asked to ring meanwhile.
  *
- * How long pays off is learnt: an event for which we slept, but which came within SPIN_MAX_NS, would have been seen;
- * one that came later halves the time that we look, down to nothing. It is halved and not dropped, because a thread
- * that sleeps on a busy machine is woken late, and would never come out of that again. An idle disk costs nothing:
- * nobody looks before the first event; a slow one is soon slept for at once.
+ * How long pays off is learnt: an event for which we slept, but which came within the pollers' limit, would have been
+ * seen; one that came later halves the time that we look, down to nothing. It is halved and not dropped, because a
+ * thread that sleeps on a busy machine is woken late, and would never come out of that again. An idle disk costs
+ * nothing: nobody looks before the first event; a slow one is soon slept for at once.
+ *
+ * The limit is the poller's, because to see everything at once has a price: what would have come together is done
+ * one by one, and the CPU is not there for others. A disk's request is waited for; a stream of packets is not, and its
+ * receiver wants the CPU (docs/benchmarks.md, "How long to look").
  */
 #include "loop.h"
 
 #include <sched.h>
 
 #include "loop_ring.h"
+#include "util.h"
 
 static const uint64_t SPIN_MIN_NS = 4000;
-static const uint64_t SPIN_MAX_NS = 64000;
 
 void loop_start_polling(struct loop *loop, struct loop_poller *poller)
 {
@@ -57,9 +61,17 @@ static bool look(struct loop *loop)
 	return found;
 }
 
+static uint64_t longest_limit_ns(const struct loop *loop)
+{
+	uint64_t limit_ns = 0;
+	for (const struct loop_poller *poller = loop->pollers; poller; poller = poller->next)
+		limit_ns = max_u64(limit_ns, poller->limit_ns);
+	return limit_ns;
+}
+
 static bool look_for_a_while(struct loop *loop)
 {
-	uint64_t deadline_ns = loop_now_ns() + loop->spin_ns;
+	uint64_t deadline_ns = loop_now_ns() + min_u64(loop->spin_ns, loop->spin_limit_ns);
 	do {
 		if (look(loop))
 			return true;
@@ -86,6 +98,7 @@ bool loop_spin(struct loop *loop, bool may_look)
 	bool nested = loop->calling;
 	loop->calling = true; /* what they defer or submit, our caller sees to */
 	bool found = false;
+	loop->spin_limit_ns = longest_limit_ns(loop);
 	if (may_look && loop->spin_ns) {
 		io_uring_submit(&loop->ring); /* what is to complete meanwhile has to be on its way */
 		found = look_for_a_while(loop);
@@ -107,8 +120,8 @@ void loop_glance(struct loop *loop)
 void loop_spin_slept(struct loop *loop, uint64_t since_ns)
 {
 	uint64_t waited_ns = loop_now_ns() - since_ns;
-	if (waited_ns <= SPIN_MAX_NS)
-		loop->spin_ns = SPIN_MAX_NS;
+	if (waited_ns <= loop->spin_limit_ns)
+		loop->spin_ns = loop->spin_limit_ns;
 	else
 		loop->spin_ns = loop->spin_ns > SPIN_MIN_NS ? loop->spin_ns / 2 : 0;
 }

@@ -335,6 +335,7 @@ static const struct virtio_model blk_model = {
 	.cancel = blk_cancel,
 	.reset = blk_reset,
 	.destroy = blk_destroy,
+	.look_us = 64,
 };
 
 /* --- what it is ---------------------------------------------------------------------------------------------- */

@@ -63,6 +63,10 @@ struct virtio_model {
 	/* Free the model; virtio_fini is done. [owner] */
 	void (*destroy)(struct virtio_device *dev);
 
+	/* How long the loop may look at the rings before it sleeps, when that has paid off lately (loop_spin.c). 0: the
+	 * core's choice (virtio_queue.c), which suits streams; more where the driver waits for each answer. */
+	unsigned look_us;
+
 	unsigned batch; /* chains that a queue may pop in a round; 0: the core's choice (virtio_queue.c) */
 };
 

@@ -43,6 +43,7 @@
 enum {
 	POLL_IN_FLIGHT = 4,
 	BATCH = 16,
+	LOOK_US = 12,
 };
 static const uint64_t POLL_NS = 1000000;
 
@@ -389,6 +390,7 @@ void virtio_queue_init_tasks(struct virtio_device *dev)
 	dev->control_task.fn = control;
 	dev->interrupt_task.fn = end_of_round;
 	dev->poll_timer.fn = poll_timer_fired;
+	dev->poller.limit_ns = 1000 * (uint64_t)(dev->model->look_us ? dev->model->look_us : LOOK_US);
 	dev->poller.look = look;
 	dev->poller.sleep = go_to_sleep;
 	for (unsigned i = 0; i < dev->queue_count; i++)
