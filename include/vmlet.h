@@ -179,16 +179,19 @@ struct vmlet_balloon {
 	uint64_t target_bytes; /* at first; vmlet_set_balloon changes it */
 	bool deflate_on_oom;
 	bool reporting; /* free page reporting: what the guest frees goes back to the host by itself */
+	bool packed;    /* offer packed rings */
 };
 
 struct vmlet_vsock {
 	const char *path; /* a Unix socket to make (Firecracker's convention: docs/vsock.md); NULL: no vsock */
 	uint32_t cid;     /* the guest's; 0: 3 */
+	bool packed;      /* offer packed rings */
 };
 
 struct vmlet_rng {
 	bool enabled;
 	uint64_t bandwidth_bytes; /* a second; 0: no limit */
+	bool packed;              /* offer packed rings */
 };
 
 /* How devices are found by the guest. */
@@ -265,6 +268,7 @@ struct vmlet_config {
 	size_t net_count;
 	const struct vmlet_console *const *consoles;
 	size_t console_count; /* at most 14 */
+	bool consoles_packed; /* the device of them all offers packed rings */
 	bool status_port;     /* a port org.vmlet.status (docs/status-port.md); with any console it is there anyway */
 	struct vmlet_balloon balloon;
 	struct vmlet_vsock vsock;

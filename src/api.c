@@ -174,17 +174,19 @@ int api_machine_create(struct vmlet *vm, struct err *err)
 		.consoles = vm->street.consoles,
 		.console_count = vm->street.console_count,
 		.has_console = vm->config.console_count || vm->config.status_port,
+		.consoles_packed = vm->config.consoles_packed,
 		.has_rng = vm->config.rng.enabled,
-		.rng = {.limit = {.bytes_per_s = vm->config.rng.bandwidth_bytes}},
+		.rng = {.limit = {.bytes_per_s = vm->config.rng.bandwidth_bytes}, .packed = vm->config.rng.packed},
 		.has_balloon = vm->config.balloon.enabled,
 		.balloon =
 			{
 				.target_bytes = vm->config.balloon.target_bytes,
 				.deflate_on_oom = vm->config.balloon.deflate_on_oom,
 				.reporting = vm->config.balloon.reporting,
+				.packed = vm->config.balloon.packed,
 			},
 		.vsock_host = vm->vsock_host,
-		.vsock = {.guest_cid = vm->config.vsock.cid},
+		.vsock = {.guest_cid = vm->config.vsock.cid, .packed = vm->config.vsock.packed},
 		.virtio_sink = {virtio_broke, &vm->events},
 	};
 	machine->board = board_new(&config, &machine->vm, err);

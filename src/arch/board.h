@@ -58,6 +58,7 @@ struct board_config {
 	const struct virtio_console_port *consoles;
 	unsigned console_count;
 	bool has_console; /* a virtio-console, if only for its status port */
+	bool consoles_packed;
 	bool has_rng, has_balloon;
 	struct virtio_rng_init rng;
 	struct virtio_balloon_init balloon;

@@ -8,6 +8,7 @@
 #define STATUS_PORT "org.vmlet.status"
 
 static const struct setting settings[] = {
+	SETTING_PACKED,
 	{NULL, SETTING_NONE, NULL, NULL, NULL, NULL, false},
 };
 

@@ -27,7 +27,7 @@ static void fill_disk(const struct disk_option *option, struct vmlet_disk *disk)
 	disk->cache = option->cache;
 	if (option->queues != 0)
 		disk->queues = option->queues;
-	disk->packed = option->packed;
+	disk->packed = option->base.packed;
 	disk->iops = option->iops;
 	disk->iops_burst = option->iops_burst;
 	disk->bandwidth_bytes = option->bandwidth_bytes;
@@ -91,7 +91,7 @@ static int fill_net(struct device_config *devices, const struct net_option *opti
 	net->publish = option->publish;
 	net->publish_count = option->publish_count;
 	net->link_down = option->link_down;
-	net->packed = option->packed;
+	net->packed = option->base.packed;
 	net->packets_per_s = option->packets_per_s;
 	net->packets_burst = option->packets_burst;
 	net->bandwidth_bytes = option->bandwidth_bytes;
@@ -147,6 +147,7 @@ static void fill_consoles(struct device_config *devices, const struct device_val
 	devices->stdio_console = VMLET_SERIAL_PORT;
 	config->consoles = devices->console_pointers;
 	for (size_t i = 0; i < values->values.count; i++) {
+		config->consoles_packed |= options[i].base.packed;
 		if (options[i].is_status)
 			config->status_port = true;
 		else
@@ -185,11 +186,14 @@ static void fill_single(const struct options *options, struct vmlet_config *conf
 			.target_bytes = balloon->target_bytes,
 			.deflate_on_oom = balloon->deflate_on_oom,
 			.reporting = balloon->reporting,
+			.packed = balloon->base.packed,
 		};
 	if (vsock)
-		config->vsock = (struct vmlet_vsock){.path = vsock->path, .cid = vsock->cid};
+		config->vsock =
+			(struct vmlet_vsock){.path = vsock->path, .cid = vsock->cid, .packed = vsock->base.packed};
 	if (rng)
-		config->rng = (struct vmlet_rng){.enabled = true, .bandwidth_bytes = rng->bandwidth_bytes};
+		config->rng = (struct vmlet_rng){
+			.enabled = true, .bandwidth_bytes = rng->bandwidth_bytes, .packed = rng->base.packed};
 }
 
 int device_config_fill(struct device_config *devices, const struct options *options, struct vmlet_config *config,

@@ -35,6 +35,7 @@ static const struct setting balloon_settings[] = {
 	 NULL, apply_deflate_on_oom, false},
 	{"reporting", SETTING_NONE, "reporting", "what the guest frees goes back to the host by itself", NULL,
 	 apply_reporting, false},
+	SETTING_PACKED,
 	{NULL, SETTING_NONE, NULL, NULL, NULL, NULL, false},
 };
 
@@ -75,6 +76,7 @@ static int apply_cid(void *item, char *value)
 static const struct setting vsock_settings[] = {
 	{"cid", SETTING_REQUIRED, "cid=N", "the guest's address, 3 to 4294967294; default 3",
 	 "a number from 3 to 4294967294", apply_cid, false},
+	SETTING_PACKED,
 	{NULL, SETTING_NONE, NULL, NULL, NULL, NULL, false},
 };
 
@@ -109,6 +111,7 @@ static int apply_bw(void *item, char *value)
 static const struct setting rng_settings[] = {
 	{"bw", SETTING_REQUIRED, "bw=SIZE", "SIZE random bytes a second, such as 1M", "a size such as 1M", apply_bw,
 	 false},
+	SETTING_PACKED,
 	{NULL, SETTING_NONE, NULL, NULL, NULL, NULL, false},
 };
 

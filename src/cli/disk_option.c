@@ -67,13 +67,6 @@ static int apply_queues(void *item, char *value)
 	return settings_take_number(value, 1, DISK_QUEUES_MAX, &((struct disk_option *)item)->queues);
 }
 
-static int apply_packed(void *item, char *value)
-{
-	(void)value;
-	((struct disk_option *)item)->packed = true;
-	return 0;
-}
-
 static int apply_iops(void *item, char *value)
 {
 	struct disk_option *disk = item;
@@ -101,7 +94,7 @@ static const struct setting settings[] = {
 	{"direct", SETTING_NONE, "direct", "past the host's page cache (O_DIRECT)", NULL, apply_direct, false},
 	{"queues", SETTING_REQUIRED, "queues=N", "1 to 16 request queues; default 1", "a number from 1 to 16",
 	 apply_queues, false},
-	{"packed", SETTING_NONE, "packed", "offer packed rings to the guest", NULL, apply_packed, false},
+	SETTING_PACKED,
 	{"iops", SETTING_REQUIRED, "iops=N[:BURST]", "N requests a second, BURST of them at once",
 	 "a number of requests, or two with ':' between", apply_iops, false},
 	{"bw", SETTING_REQUIRED, "bw=SIZE[:BURST]", "SIZE bytes a second, such as 100M, BURST at once",

@@ -15,7 +15,7 @@ struct disk_option {
 	enum vmlet_disk_kind kind;
 	const char *path; /* never "" */
 	const char *serial, *overlay_path;
-	bool read_only, direct, overlay, packed;
+	bool read_only, direct, overlay;
 	enum vmlet_disk_cache cache;
 	unsigned queues;
 	uint64_t iops, iops_burst;

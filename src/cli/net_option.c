@@ -129,13 +129,6 @@ static int apply_link(void *item, char *value)
 	return 0;
 }
 
-static int apply_packed(void *item, char *value)
-{
-	(void)value;
-	((struct net_option *)item)->packed = true;
-	return 0;
-}
-
 static const struct setting settings[] = {
 	{"mac", SETTING_REQUIRED, "mac=ADDRESS", "the card's address; default: one is made up",
 	 "six bytes such as 52:54:00:12:34:56, not zero and not multicast", apply_mac, false},
@@ -151,7 +144,7 @@ static const struct setting settings[] = {
 	 "a number of packets, or two with ':' between", apply_pps, false},
 	{"publish", SETTING_REQUIRED, "publish=P[:Q]", "of passt: the host's port P is the guest's Q; may repeat",
 	 "[ADDRESS/]HOSTPORT[:GUESTPORT][/udp], at most 64 of them", apply_publish, true},
-	{"packed", SETTING_NONE, "packed", "offer packed rings to the guest", NULL, apply_packed, false},
+	SETTING_PACKED,
 	{"link", SETTING_REQUIRED, "link=down", "the cable is not plugged in at first", "down or up", apply_link,
 	 false},
 	{NULL, SETTING_NONE, NULL, NULL, NULL, NULL, false},

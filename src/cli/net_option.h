@@ -28,7 +28,7 @@ struct net_option {
 	unsigned mtu, queues;
 	const char *publish[NET_PUBLISH_MAX];
 	size_t publish_count;
-	bool link_down, packed;
+	bool link_down;
 	uint64_t packets_per_s, packets_burst;
 	uint64_t bandwidth_bytes, bandwidth_burst_bytes;
 };

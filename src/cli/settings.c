@@ -23,6 +23,13 @@ int settings_fail(const struct settings_parser *parser, const char *fmt, ...)
 
 /* --- values ---------------------------------------------------------------------------------------------- */
 
+int settings_apply_packed(void *item, char *value)
+{
+	(void)value;
+	((struct settings_item *)item)->packed = true;
+	return 0;
+}
+
 int settings_take_id(struct settings_item *item, const char *value)
 {
 	size_t size = strlen(value);

@@ -32,7 +32,15 @@ struct setting {
 struct settings_item {
 	char *text;     /* allocated; the strings of the item point into it */
 	const char *id; /* NULL: the kind's stem and the item's place, "disk0" */
+	bool packed;    /* by SETTING_PACKED */
 };
+
+/* A row that every device's table has. */
+#define SETTING_PACKED                                                                                                 \
+	{                                                                                                              \
+		"packed", SETTING_NONE, "packed", "offer packed rings to the guest", NULL, settings_apply_packed,      \
+			false                                                                                          \
+	}
 
 struct settings_kind;
 
@@ -72,6 +80,7 @@ int settings_fail(const struct settings_parser *parser, const char *fmt, ...) __
 
 /* For sources and settings; 0 or -EINVAL. */
 int settings_take_id(struct settings_item *item, const char *value);
+int settings_apply_packed(void *item, char *value);
 int settings_take_number(const char *value, uint64_t min, uint64_t max, unsigned *ret_number);
 /* LIMIT[:BURST]: requests or packets; bytes, with suffixes. Never 0, but a burst that is not given is. */
 int settings_take_rate(char *value, uint64_t *ret_limit, uint64_t *ret_burst);

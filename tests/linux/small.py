@@ -104,18 +104,20 @@ socat UNIX-LISTEN:/run/v_1000,fork SYSTEM:'while read line; do echo "back: $line
 """
 
 
-def everything(place, kernel, transport):
+def everything(place, kernel, transport, packed=""):
     """A machine with every device at once, each in use, and no error in the kernel's log. rngtest has its say here."""
     modules = [*VIRTIO, "virtio_net", "af_packet", "virtio_console", "virtio_rng", "virtio_balloon",
                "vmw_vsock_virtio_transport"]
     with Job(place) as job:
-        options = ["-d", "$IMAGE,overlay", "--net", "tap=tap0", "--net", "tap=tap1", "--rng", "--balloon", "64M",
-                   "--console", "port=org.example.text:file=text", "--vsock", "/run/v", "--transport", transport]
+        options = ["-d", f"$IMAGE,overlay{packed}", "--net", f"tap=tap0{packed}", "--net", f"tap=tap1{packed}",
+                   f"--rng=on{packed}", "--balloon", f"64M{packed}", "--vsock", f"/run/v{packed}",
+                   "--console", f"port=org.example.text:file=text{packed}", "--transport", transport]
         command = guest_command(job, kernel, modules, ["chroot:everything", "errors", "poweroff"], options)
         status, output = run_on_host(job, f"{EVERYTHING}{command}\nstatus=$?\nsed 's/^/text: /' text\nexit $status",
                                      3 * BOOT_SECONDS)
     expect_status(status, POWEROFF)
     expect_ended(output, "everything")
+    expect(info_lines(output, "packed") == ["7" if packed else "0"], "rings are not packed as asked")
     expect(info_lines(output, "text") == ["what the guest has to say"], "the console's text did not come")
     check_errors(output, NO_PCI if transport == "mmio" else None)
 
@@ -170,7 +172,8 @@ TESTS = {
     "6.12-balloon-reporting": functools.partial(balloon, kernel="linux-6.12/vmlinux", settings="0,reporting",
                                                 script="reporting"),
     "6.1-everything-mmio": functools.partial(everything, kernel="linux-6.1/vmlinux", transport="mmio"),
-    "6.12-everything-pci": functools.partial(everything, kernel="linux-6.12/vmlinux", transport="pci"),
+    "6.12-everything-pci-packed": functools.partial(everything, kernel="linux-6.12/vmlinux", transport="pci",
+                                                    packed=",packed"),
     "6.12-console-login": functools.partial(login, kernel="linux-6.12/vmlinux"),
     "6.1-status-port": functools.partial(status_port, kernel="linux-6.1/vmlinux"),
 }

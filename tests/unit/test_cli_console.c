@@ -47,8 +47,13 @@ static void test_sources(void **state)
 		assert_int_equal(!console->path, !cases[i].path);
 		if (console->path)
 			assert_string_equal(console->path, cases[i].path);
+		assert_false(console->base.packed);
 		settings_free(&console_kind, console, 1);
 	}
+	struct console_option *packed = settings_take(&console_kind, "status,packed");
+
+	assert_true(packed->is_status && packed->base.packed);
+	settings_free(&console_kind, packed, 1);
 }
 
 static void test_refused(void **state)

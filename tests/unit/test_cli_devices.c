@@ -44,6 +44,7 @@ static void test_balloon_refused(void **state)
 	settings_refuse(&balloon_kind, "-1", ARGS("unknown setting '-1'"));
 	settings_refuse(&balloon_kind, "64M,64M", ARGS("unknown setting '64M'"));
 	settings_refuse(&balloon_kind, "reporting=1", ARGS("reporting takes no value"));
+	settings_refuse(&balloon_kind, "packed=1", ARGS("packed takes no value"));
 	settings_refuse(&balloon_kind, "deflate", ARGS("unknown setting 'deflate'; 'vmlet help devices'"));
 }
 
@@ -57,9 +58,11 @@ static void test_vsock(void **state)
 	settings_free(&vsock_kind, vsock, 1);
 	vsock = settings_take(&vsock_kind, "v,cid=4294967294");
 	assert_int_equal(vsock->cid, UINT32_MAX - 1);
+	assert_false(vsock->base.packed);
 	settings_free(&vsock_kind, vsock, 1);
-	vsock = settings_take(&vsock_kind, "v,cid=3");
+	vsock = settings_take(&vsock_kind, "v,packed,cid=3");
 	assert_int_equal(vsock->cid, 3);
+	assert_true(vsock->base.packed);
 	settings_free(&vsock_kind, vsock, 1);
 	for (const char *const *cid = ARGS("0", "1", "2", "4294967295", "4294967299", "-1", "", "x"); *cid; cid++) {
 		char value[32];
@@ -85,6 +88,9 @@ static void test_rng(void **state)
 		assert_int_equal(rng->bandwidth_bytes, 1 << 20);
 		settings_free(&rng_kind, rng, 1);
 	}
+	rng = settings_take(&rng_kind, "packed");
+	assert_true(rng->base.packed);
+	settings_free(&rng_kind, rng, 1);
 	settings_refuse(&rng_kind, "", ARGS("--rng '': it begins with on, or a setting"));
 	settings_refuse(&rng_kind, "bw=0", ARGS("bw cannot be '0'", "such as 1M"));
 	settings_refuse(&rng_kind, "bw=1M:2M", ARGS("bw cannot be '1M:2M'"));

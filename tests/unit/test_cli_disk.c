@@ -59,7 +59,7 @@ static void test_path_alone(void **state)
 	assert_null(d->base.id);
 	assert_null(d->serial);
 	assert_null(d->overlay_path);
-	assert_false(d->read_only || d->direct || d->overlay || d->packed);
+	assert_false(d->read_only || d->direct || d->overlay || d->base.packed);
 	assert_int_equal(d->cache, VMLET_DISK_CACHE_WRITEBACK);
 	assert_int_equal(d->queues, 0);
 	assert_int_equal(d->iops | d->iops_burst | d->bandwidth_bytes | d->bandwidth_burst_bytes, 0);
@@ -74,7 +74,7 @@ static void test_every_setting(void **state)
 	parse_one(&d, "x.img,direct,overlay=o.cow,serial=12345678901234567890,queues=16,id=root,cache=unsafe,"
 		      "iops=500:50,bw=100M:1g,packed");
 	assert_string_equal(d->path, "x.img");
-	assert_true(d->direct && d->overlay && d->packed);
+	assert_true(d->direct && d->overlay && d->base.packed);
 	assert_false(d->read_only);
 	assert_string_equal(d->overlay_path, "o.cow");
 	assert_string_equal(d->serial, "12345678901234567890");

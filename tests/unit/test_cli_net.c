@@ -37,7 +37,7 @@ static void test_sources(void **state)
 		struct net_option *net = settings_take(&net_kind, cases[i].value);
 
 		assert_int_equal(net->kind, cases[i].kind);
-		assert_false(net->is_none || net->link_down || net->packed);
+		assert_false(net->is_none || net->link_down || net->base.packed);
 		if (cases[i].path)
 			assert_string_equal(net->path, cases[i].path);
 		else
@@ -59,7 +59,7 @@ static void test_settings(void **state)
 					 "packed,mtu=9000");
 
 	(void)state;
-	assert_true(net->link_down && net->packed);
+	assert_true(net->link_down && net->base.packed);
 	assert_memory_equal(net->mac, "\x02\x00\x5e\xab\xcd\xff", 6);
 	assert_int_equal(net->queues, 8);
 	assert_string_equal(net->base.id, "wan");

@@ -56,6 +56,7 @@ static int add_console(const struct adding *adding)
 	struct virtio_console_init init = {
 		.ports = adding->config->consoles,
 		.port_count = adding->config->console_count,
+		.packed = adding->config->consoles_packed,
 		.events = vm_guest_event_sink(vm),
 	};
 	adding->models->console = virtio_console_new(vm->loop, vm->gmem, vm->log, &init, adding->err);
