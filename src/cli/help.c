@@ -173,8 +173,9 @@ static void print_console(FILE *out)
 	      "\n"
 	      "Consoles are hvc0, hvc1, ... in Linux, in the order given; up to 14 with ports.\n"
 	      "With stdio, --expect and the like (vmlet help ci) look and type there, and the\n"
-	      "serial port is null.\n",
+	      "serial port is null.\n\nSettings follow, with commas; they are of all consoles:\n",
 	      out);
+	print_settings(out, DEVICE_CONSOLE);
 }
 
 static void print_devices(FILE *out)
