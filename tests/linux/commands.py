@@ -1,5 +1,4 @@
-"""vmlet exec: commands in stock kernels. TESTS and LONG map a name to a function that
-takes a place and raises Failure."""
+"""vmlet exec: commands in stock kernels. TESTS and LONG map a name to a function that takes a place and raises Failure."""
 
 import functools
 

@@ -18,7 +18,8 @@ def make(path, init, name):
     program = shutil.which(name)
     if not program:
         raise programs.Missing(f"{name} is not installed (tools/install bench)")
-    files = {"/init": programs.HERE / init, "/bin/busybox": linux_boot.guest_file("busybox"), f"/bin/{name}": program}
+    files = {"/init": programs.HERE / init, "/init-common": programs.HERE / "init-common",
+             "/bin/busybox": linux_boot.guest_file("busybox"), f"/bin/{name}": program}
     files |= {library: os.path.realpath(library) for library in libraries(program)}
     directories = {str(parent) for file in files for parent in pathlib.PurePath(file).parents} - {"/"}
     spec = [f"dir {directory} 755 0 0" for directory in sorted(directories | {"/dev"})]
