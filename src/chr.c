@@ -18,7 +18,7 @@ static void start_write(struct chr *chr);
 /* The device learns of each change. A peer that has left is there until its last byte was received. */
 static void tell_peer(struct chr *chr)
 {
-	bool has_peer = chr->in_fd >= 0 || chr->out_fd >= 0 || chr->input_from < chr->input_to;
+	bool has_peer = chr->policy->is_sink || chr->in_fd >= 0 || chr->out_fd >= 0 || chr->input_from < chr->input_to;
 	if (atomic_exchange(&chr->has_peer, has_peer) != has_peer && chr->client.peer)
 		chr->client.peer(chr->client.ctx, has_peer);
 }
@@ -38,14 +38,19 @@ static void disconnect_output(struct chr *chr)
 	start_write(chr);
 }
 
+static void close_out_fd(struct chr *chr)
+{
+	if (chr->policy->closes_fds && chr->out_fd != chr->in_fd)
+		fd_close(&chr->out_fd);
+	chr->out_fd = -1;
+}
+
 static void close_fds(struct chr *chr)
 {
-	if (chr->policy->closes_fds) {
-		if (chr->out_fd != chr->in_fd)
-			fd_close(&chr->out_fd);
+	close_out_fd(chr);
+	if (chr->policy->closes_fds)
 		fd_close(&chr->in_fd);
-	}
-	chr->in_fd = chr->out_fd = -1;
+	chr->in_fd = -1;
 }
 
 static bool ops_idle(const struct chr *chr)
@@ -144,7 +149,7 @@ static void output_failed(struct chr *chr, int res)
 		lose(chr);
 		return;
 	}
-	chr->out_fd = -1; /* input may go on: `vmlet run | head` still listens */
+	close_out_fd(chr); /* input may go on: `vmlet run | head` still listens */
 	disconnect_output(chr);
 }
 
@@ -335,6 +340,7 @@ struct chr *chr_alloc(struct loop *loop, const struct log *log, const struct chr
 	chr->loop = loop;
 	chr->log = log;
 	chr->policy = policy;
+	chr->has_peer = policy->is_sink;
 	chr->in_fd = chr->out_fd = chr->listen_fd = -1;
 	chr->read_op.done = read_done;
 	chr->write_op.done = write_done;

@@ -69,9 +69,10 @@ const char *chr_path(const struct chr *chr);
 void chr_set_client(struct chr *chr, const struct chr_client *client);
 
 /*
- * Is there somebody: a reader of the pseudo-terminal, a peer of the socket? Given descriptors and files are, until both
- * their ways have ended. One that has left is there until the last of its input was received. The client is told of
- * each change; how it is when it connects, it asks. [any]
+ * Is there somebody: a reader of the pseudo-terminal, a peer of the socket? Given descriptors are, until both their
+ * ways have ended. Where output is simply discarded, or goes to a file (even a full one), there always is. One that has
+ * left is there until the last of its input was received. The client is told of each change; how it is when it
+ * connects, it asks. [any]
  */
 bool chr_has_peer(const struct chr *chr);
 

@@ -24,6 +24,7 @@ struct chr_policy {
 	void (*lost)(struct chr *chr);  /* NULL: the end is final. [loop] */
 	void (*close)(struct chr *chr); /* free what the policy holds; NULL: nothing. [loop] */
 	bool closes_fds;                /* in_fd and out_fd are ours */
+	bool is_sink;                   /* takes output whatever becomes of it: a peer that never leaves */
 	bool is_stream;                 /* a program's: a reader that leaves early is nothing to talk about */
 };
 

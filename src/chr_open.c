@@ -17,7 +17,7 @@ static const uint64_t PTY_RETRY_NS = 100 * 1000000ULL;
 
 /* --- nothing ------------------------------------------------------------------------------------------- */
 
-static const struct chr_policy NULL_POLICY = {0};
+static const struct chr_policy NULL_POLICY = {.is_sink = true};
 
 struct chr *chr_null_new(struct loop *loop, const struct log *log, struct err *err)
 {
@@ -54,7 +54,7 @@ struct chr *chr_stream_new(struct loop *loop, const struct log *log, int in_fd, 
 
 /* --- a file -------------------------------------------------------------------------------------------- */
 
-static const struct chr_policy FILE_POLICY = {.closes_fds = true};
+static const struct chr_policy FILE_POLICY = {.closes_fds = true, .is_sink = true};
 
 static bool set_path(struct chr *chr, const char *path, struct err *err)
 {

@@ -2,7 +2,14 @@
  * Ports and their bytes.
  *
  * Output goes from the driver's chains straight into the back end's queue. What that does not take stays in the ring,
- * so that a slow reader holds up the guest, and only the port that it reads. Input goes from the back end straight into
+ * so that a slow reader holds up the guest, and only the port that it reads.
+ *
+ * But not for ever, if that port is a console: Linux waits for the end of each piece of a console's output, in a loop,
+ * with a lock held and interrupts off (drivers/char/virtio_console.c, put_chars). A reader that has stopped would stop
+ * one virtual CPU after the other, and a panic would not get to its reboot. So when nothing has gone to the reader for
+ * PATIENCE_NS, what there is no room for is dropped, until something goes again.
+ *
+ * Input goes from the back end straight into
  * the driver's buffers; where there are none, or nobody has opened the port, it stays in the back end. Nothing is kept
  * here.
  */
@@ -17,6 +24,8 @@
 #include "iovc.h"
 #include "util.h"
 #include "virtio/console_impl.h"
+
+static const uint64_t PATIENCE_NS = 1000000000;
 
 enum {
 	QUEUE_SIZE = 64, /* Linux fills a port's receive queue with pages */
@@ -101,7 +110,10 @@ static size_t write_port(struct console_port *port, const void *data, size_t siz
 {
 	if (!console_port_is_console(port) && !is_multiport(port->console))
 		return size_bytes;
-	return port->chr ? chr_write(port->chr, data, size_bytes) : write_status(port->console, data, size_bytes);
+	if (!port->chr)
+		return write_status(port->console, data, size_bytes);
+	size_t taken = chr_write(port->chr, data, size_bytes);
+	return port->drops ? size_bytes : taken;
 }
 
 /* Go on with the chain, for at most *budget bytes. False: some of it is left. */
@@ -119,6 +131,20 @@ static bool write_chain(struct console_port *port, const struct virtq_chain *cha
 			return false;
 	}
 	return port->sent >= chain->out_bytes;
+}
+
+static void be_patient(struct console_port *port)
+{
+	if (port->waits || !console_port_is_console(port))
+		return;
+	port->waits = true;
+	loop_timer_arm(port->console->dev.loop, &port->patience_timer, loop_now_ns() + PATIENCE_NS);
+}
+
+static void end_patience(struct console_port *port)
+{
+	port->waits = port->drops = false;
+	loop_timer_disarm(port->console->dev.loop, &port->patience_timer);
 }
 
 /* The rest waits for the back end (port_writable), or, when the budget is used up, for the next round. */
@@ -140,6 +166,25 @@ static void serve_output(struct console_port *port)
 	}
 	if (budget == 0)
 		virtio_kick(dev, queue);
+	else if (!goes_on)
+		be_patient(port);
+}
+
+static void patience_is_over(struct loop_timer *timer)
+{
+	struct console_port *port = container_of(timer, struct console_port, patience_timer);
+	struct virtio_device *dev = &port->console->dev;
+	virtio_lock(dev);
+	if (port->waits) { /* and was not reset meanwhile */
+		port->waits = false;
+		port->drops = true;
+		(void)log_guest(
+			dev->log, &dev->log_limit,
+			"virtio-console: nobody reads console %u; what is printed is dropped until somebody does",
+			port->index);
+		virtio_kick(dev, output_queue(port));
+	}
+	virtio_unlock(dev);
 }
 
 static void port_writable(void *ctx)
@@ -147,6 +192,7 @@ static void port_writable(void *ctx)
 	struct console_port *port = ctx;
 	struct virtio_device *dev = &port->console->dev;
 	virtio_lock(dev);
+	end_patience(port);
 	virtio_kick(dev, output_queue(port));
 	virtio_unlock(dev);
 }
@@ -242,6 +288,7 @@ static void console_reset(struct virtio_device *dev)
 		port->is_ready = port->is_open = false;
 		port->says = 0;
 		port->sent = 0;
+		end_patience(port);
 	}
 }
 
@@ -258,6 +305,7 @@ static void console_destroy(struct virtio_device *dev)
 {
 	struct virtio_console *console = to_console(dev);
 	for (unsigned i = 0; i < console->port_count; i++) {
+		end_patience(&console->ports[i]);
 		if (console->ports[i].chr)
 			chr_set_client(console->ports[i].chr, NULL);
 	}
@@ -304,6 +352,7 @@ static struct console_port *add_port(struct virtio_console *console, const char 
 	struct console_port *port = &console->ports[console->port_count];
 	port->console = console;
 	port->index = console->port_count++;
+	port->patience_timer.fn = patience_is_over;
 	if (name)
 		memcpy(port->name, name, strlen(name));
 	return port;

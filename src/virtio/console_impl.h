@@ -28,6 +28,11 @@ struct console_port {
 	bool is_open;  /* somebody in the guest takes its input */
 	uint8_t says;  /* enum console_message */
 	size_t sent;   /* bytes of the chain that is next in its transmit queue */
+
+	/* A console whose back end is full. */
+	struct loop_timer patience_timer;
+	bool waits; /* patience_timer is armed */
+	bool drops; /* it has expired: what there is no room for is dropped */
 };
 
 struct virtio_console {

@@ -391,6 +391,8 @@ static void a_reader_that_leaves_frees_the_device(void **state)
 static void a_full_disk_is_one_line(void **state)
 {
 	(void)state;
+	int first_free = dup(0);
+	close(first_free);
 	struct chr *chr = chr_file_new(loop, &test_log, "/dev/full", NULL);
 	assert_non_null(chr);
 	assert_string_equal(chr_path(chr), "/dev/full");
@@ -401,7 +403,11 @@ static void a_full_disk_is_one_line(void **state)
 	assert_int_equal(chr_pending(chr), 0);
 	assert_int_equal(log_lines, 1);
 	assert_non_null(strstr(log_line, "No space left on device"));
+	assert_true(chr_has_peer(chr));
 	chr_free(chr);
+	int fd = dup(0);
+	assert_int_equal(fd, first_free);
+	close(fd);
 }
 
 static void a_file_is_created_and_truncated(void **state)

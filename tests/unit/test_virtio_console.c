@@ -126,6 +126,28 @@ static void a_peer_that_comes_and_goes_is_told(void **state)
 	c->peer[CR_CONSOLE] = c->peer[CR_NAMED] = -1;
 }
 
+/* Else Linux would have its writer wait for a peer. */
+static void a_port_whose_output_is_discarded_is_open(void **state)
+{
+	struct cr *c = *state;
+	const char *const paths[] = {NULL, "/dev/full"};
+	for (unsigned i = 0; i < ARRAY_SIZE(paths); i++) {
+		struct chr *was = c->chr[CR_NAMED];
+		cr_free_device(c);
+		c->chr[CR_NAMED] = paths[i] ? chr_file_new(c->loop, &c->log, paths[i], NULL)
+					    : chr_null_new(c->loop, &c->log, NULL);
+		c->ports[CR_NAMED].chr = c->chr[CR_NAMED];
+		chr_free(was);
+		cr_new_device(c);
+		cr_start_linux(c);
+		cr_port_ready(c, CR_NAMED); /* and open */
+		for (unsigned line = 0; line < 3; line++)
+			cr_send(c, CR_NAMED, "for nobody");
+		cr_expect_silence(c);
+		assert_int_equal(c->log_lines, i);
+	}
+}
+
 /* The driver sees that it was closed, not how often: one bit each. */
 static void a_peer_that_comes_and_goes_while_nobody_listens(void **state)
 {
@@ -279,6 +301,33 @@ static void a_slow_reader_holds_its_guest_up(void **state)
 	assert_int_equal(got, sent);
 	assert_int_equal(read(c->peer[CR_NAMED], c->ram, 1), -1); /* and no byte more */
 	assert_false(virtq_driver_has_used(&c->drivers[CR_CONTROL_IN]));
+}
+
+/* Its driver spins until the device has taken each piece: for a while what is printed waits, then it is dropped. */
+static void a_console_that_nobody_reads(void **state)
+{
+	struct cr *c = *state;
+	uint8_t block[65536], last = 0;
+	cr_start_all(c);
+	(void)send_pattern(c, CR_CONSOLE);
+	cr_settle(c);
+	unsigned taken = cr_take_all(c, cr_out(CR_CONSOLE));
+	assert_true(taken < 3);
+	while (taken < 3) {
+		cr_pump(c);
+		taken += cr_take_all(c, cr_out(CR_CONSOLE));
+	}
+	assert_int_equal(c->log_lines, 1);
+	cr_send(c, CR_CONSOLE, "lost");
+
+	/* Somebody reads again: all that was kept, and what comes from now on. */
+	while (read(c->peer[CR_CONSOLE], block, sizeof(block)) > 0 || chr_pending(c->chr[CR_CONSOLE]))
+		cr_pump(c);
+	cr_send(c, CR_CONSOLE, "!");
+	while (read(c->peer[CR_CONSOLE], &last, 1) < 0)
+		cr_pump(c);
+	assert_int_equal(last, '!');
+	assert_int_equal(c->log_lines, 1);
 }
 
 /* A reset in the middle of a chain: the next driver's first chain begins at its beginning. */
@@ -728,6 +777,8 @@ int main(void)
 		TEST(its_size_is_in_the_configuration_too),
 		RING_TEST(output_goes_where_it_should),
 		RING_TEST(a_slow_reader_holds_its_guest_up),
+		TEST(a_console_that_nobody_reads),
+		TEST(a_port_whose_output_is_discarded_is_open),
 		RING_TEST(a_reset_forgets_what_was_half_sent),
 		RING_TEST(a_chain_that_is_enormous),
 		RING_TEST(input_waits_until_the_port_is_open),
