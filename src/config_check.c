@@ -13,8 +13,9 @@
 enum {
 	MEMORY_MIN_MIB = 2,
 	IOTHREADS_MAX = 16,
-	SERIAL_MAX = 20,    /* VIRTIO_BLK_ID_BYTES */
-	MTU_MIN = 68,       /* RFC 791; virtio 1.3, 5.1.4.1 */
+	SERIAL_MAX = 20, /* VIRTIO_BLK_ID_BYTES */
+	MTU_MIN = 68,    /* RFC 791; virtio 1.3, 5.1.4.1 */
+	SOCKET_MTU_MAX = NETIF_STREAM_FRAME_MAX_BYTES - NETIF_FRAME_MIN_BYTES,
 	MAC_GROUP = 1 << 0, /* in the first byte: an address of many */
 };
 static const uint32_t VSOCK_CID_ANY = UINT32_MAX;
@@ -144,6 +145,9 @@ static int check_net(const struct vmlet_net *net, const char *name, struct err *
 				  net->mac[0]);
 	if (net->mtu && net->mtu < MTU_MIN)
 		return err_config(err, -EINVAL, "net '%s': an MTU of %u: at least %d", name, net->mtu, MTU_MIN);
+	if (net->mtu > SOCKET_MTU_MAX && net->kind != VMLET_NET_TAP && net->kind != VMLET_NET_FD)
+		return err_config(err, -EINVAL, "net '%s': an MTU of %u: over a socket at most %d", name, net->mtu,
+				  SOCKET_MTU_MAX);
 	return check_rate(net, name, err);
 }
 

@@ -160,6 +160,8 @@ struct netif *netif_tap_open(struct loop *loop, const struct log *log, const str
 			     struct err *err);
 const char *netif_tap_interface(const struct netif *netif); /* its name; valid until netif_free */
 
+enum { NETIF_STREAM_FRAME_MAX_BYTES = 65535 }; /* to send: the peer may be a passt, which leaves at a larger one */
+
 struct netif_stream_config {
 	const char *path; /* a Unix stream socket */
 	bool listen;      /* make it and wait for one peer at a time; else connect, and again when the peer was lost */
@@ -167,7 +169,8 @@ struct netif_stream_config {
 };
 
 /*
- * QEMU's framing (-netdev stream): each frame after its length, 32 bits, big-endian. A peer that breaks it is
+ * QEMU's framing (-netdev stream): each frame after its length, 32 bits, big-endian; one that is larger than
+ * NETIF_STREAM_FRAME_MAX_BYTES is dropped. A peer that breaks it is
  * disconnected, with a line in the log (rate-limited), and the link goes down until there is another. Who connects:
  * fails when nobody listens at first; later it is tried again, forever, in growing steps up to a second.
  */

@@ -30,7 +30,6 @@ static const uint64_t GRACE_NS = 500 * 1000000ULL;  /* from SIGTERM to SIGKILL *
 enum {
 	PROBE_FRAME_BYTES = 1500,
 	ETHERTYPE_EXPERIMENTAL = 0x88b5, /* IEEE 802, local experimental 1 */
-	FRAME_MAX_BYTES = 65535,         /* passt ends when it is sent a larger one */
 	SEND_BUFFER_BYTES = 1 << 20,     /* passt sets its own for a socket that it made, not for one that it got */
 };
 
@@ -290,7 +289,6 @@ struct netif *netif_passt_open(struct loop *loop, const struct log *log, const s
 		return NULL;
 	}
 	netif_stream_init(&passt->stream, loop, log, &PASST_POLICY, "passt", "");
-	passt->stream.send_max_bytes = FRAME_MAX_BYTES;
 	passt->fd = passt->child.pidfd = -1;
 	passt->probe_op.done = probe_done;
 	passt->timer.fn = timer_fired;

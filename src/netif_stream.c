@@ -66,7 +66,7 @@ void netif_stream_ring_full(struct netif_stream *stream)
 static void stream_send(struct netif *netif, struct netif_packet *packet)
 {
 	struct netif_stream *stream = stream_of(netif);
-	if (packet->size_bytes - NETIF_HEADER_BYTES > stream->send_max_bytes) {
+	if (packet->size_bytes - NETIF_HEADER_BYTES > NETIF_STREAM_FRAME_MAX_BYTES) {
 		netif_drop(packet);
 		return;
 	}
@@ -189,7 +189,6 @@ void netif_stream_init(struct netif_stream *stream, struct loop *loop, const str
 	stream->netif.info.queues = 1;
 	stream->policy = policy;
 	stream->log = log;
-	stream->send_max_bytes = NETIF_FRAME_MAX_BYTES;
 	stream->fd = -1;
 	stream->work_task.fn = work;
 	stream->full_timer.fn = ring_may_have_room;

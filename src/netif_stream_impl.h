@@ -60,7 +60,6 @@ struct netif_stream {
 	char text[160]; /* its name in messages: "stream=/path" */
 	enum { STREAM_DOWN, STREAM_UP, STREAM_CLOSING } link;
 	bool freeing;
-	uint32_t send_max_bytes; /* a larger frame is dropped; to be lowered by the owner */
 	int fd, file;
 	uint64_t up_since_ns, backoff_ns;
 	struct loop_task work_task;

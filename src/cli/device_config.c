@@ -155,8 +155,23 @@ static void fill_consoles(struct device_config *devices, const struct device_val
 	}
 }
 
-void device_config_report(const struct device_config *devices, const struct vmlet_config *config,
-			  const struct vmlet *vm)
+/* A tap without a name has got one, which its user has to know to give it an address. */
+static void report_nets(const struct vmlet_config *config, const struct vmlet *vm)
+{
+	for (unsigned i = 0; i < config->net_count; i++) {
+		const struct vmlet_net *net = config->nets[i];
+		char id[16];
+
+		if (net->kind != VMLET_NET_TAP || net->path)
+			continue;
+		snprintf(id, sizeof(id), "net%u", i);
+		report("network card %s is %s", net->id ? net->id : id,
+		       vmlet_net_interface(vm, net->id ? net->id : id));
+	}
+}
+
+static void report_consoles(const struct device_config *devices, const struct vmlet_config *config,
+			    const struct vmlet *vm)
 {
 	unsigned hvc = 0;
 
@@ -170,6 +185,13 @@ void device_config_report(const struct device_config *devices, const struct vmle
 			report("console hvc%u is %s", hvc, vmlet_console_path(vm, i));
 		hvc += !console->name;
 	}
+}
+
+void device_config_report(const struct device_config *devices, const struct vmlet_config *config,
+			  const struct vmlet *vm)
+{
+	report_nets(config, vm);
+	report_consoles(devices, config, vm);
 }
 
 /* --- all -------------------------------------------------------------------------------------------------- */

@@ -28,6 +28,6 @@ struct device_config {
 int device_config_fill(struct device_config *devices, const struct options *options, struct vmlet_config *config,
 		       struct cli_error *error);
 
-/* Tell the user where the pseudo-terminals of the consoles are. */
+/* Tell the user what has got its name just now: new tap interfaces, and the pseudo-terminals of consoles. */
 void device_config_report(const struct device_config *devices, const struct vmlet_config *config,
 			  const struct vmlet *vm);

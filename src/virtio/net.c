@@ -177,6 +177,12 @@ static uint32_t receive_bytes(const struct virtio_net *net)
 	return (uint32_t)min_u64(NETIF_HEADER_BYTES + max_u64(mtu, MTU_USUAL) + ETHERNET_BYTES, NETIF_PACKET_MAX_BYTES);
 }
 
+/* 5.1.4.1: what is larger than the MTU that the driver knows, and is not to be segmented, must not get to it. */
+static uint32_t frame_max_bytes(const struct virtio_net *net)
+{
+	return virtio_has_feature(&net->dev, VIRTIO_NET_F_MTU) ? net->mtu + (uint32_t)ETHERNET_BYTES : UINT32_MAX;
+}
+
 /* What the driver before this one had asked of the back end is forgotten. */
 static void net_start(struct virtio_device *dev)
 {
@@ -186,6 +192,7 @@ static void net_start(struct virtio_device *dev)
 	net->zero_flags = !virtio_has_feature(dev, VIRTIO_NET_F_GUEST_CSUM);
 	net->offloads = net_guest_offloads(net_accepted_guest_features(net));
 	net->receive_bytes = receive_bytes(net);
+	net->frame_max_bytes = frame_max_bytes(net);
 	net->pairs = 1;
 	netif_set_offloads(net->netif, net->offloads);
 	netif_set_queues(net->netif, net->pairs);

@@ -163,9 +163,10 @@ struct virtio_net {
 	bool zero_flags;        /* 5.1.6.4.1: without GUEST_CSUM */
 	uint32_t receive_bytes; /* a receive has as many, in several buffers; without MRG_RXBUF 0: one buffer, as it is
 				 */
-	unsigned control_queue; /* 5.1.2: where it is, depends on MQ */
-	unsigned pairs;         /* in use */
-	unsigned offloads;      /* NETIF_OFFLOAD_*, of received packets */
+	uint32_t frame_max_bytes; /* a larger one that is received whole is dropped */
+	unsigned control_queue;   /* 5.1.2: where it is, depends on MQ */
+	unsigned pairs;           /* in use */
+	unsigned offloads;        /* NETIF_OFFLOAD_*, of received packets */
 	struct net_filter filter;
 
 	bool plugged; /* the owner's part of the link's state */

@@ -317,10 +317,22 @@ static void deliver(struct net_receive *receive, uint32_t packet_bytes)
 	drop_front(receive, count, spans);
 }
 
-static bool is_wanted(const struct virtio_net *net, const struct net_receive *receive)
+/* Larger than the MTU, and nothing that is to be segmented. */
+static bool is_too_large(const struct net_receive *receive, uint32_t packet_bytes)
 {
+	uint8_t gso_type;
+	if (packet_bytes - NETIF_HEADER_BYTES <= receive->rx->net->frame_max_bytes)
+		return false;
+	iov_read(receive->iov, receive->iov_count, offsetof(struct virtio_net_hdr_v1, gso_type), &gso_type,
+		 sizeof(gso_type));
+	return (gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == VIRTIO_NET_HDR_GSO_NONE;
+}
+
+static bool is_wanted(const struct net_receive *receive, uint32_t packet_bytes)
+{
+	const struct virtio_net *net = receive->rx->net;
 	uint8_t destination[NET_FILTER_MAC_BYTES];
-	if (!net->plugged) {
+	if (!net->plugged || is_too_large(receive, packet_bytes)) {
 		net->netif->counters.dropped++;
 		return false;
 	}
@@ -334,7 +346,7 @@ static bool is_wanted(const struct virtio_net *net, const struct net_receive *re
 static void arrived(struct net_receive *receive, uint32_t packet_bytes)
 {
 	struct net_rx *rx = receive->rx;
-	if (is_wanted(rx->net, receive)) {
+	if (is_wanted(receive, packet_bytes)) {
 		if (!net_limit_rx(receive, packet_bytes))
 			return;
 		deliver(receive, packet_bytes);
@@ -345,7 +357,7 @@ static void arrived(struct net_receive *receive, uint32_t packet_bytes)
 
 void net_rx_release(struct net_receive *receive)
 {
-	if (is_wanted(receive->rx->net, receive))
+	if (is_wanted(receive, receive->held_bytes))
 		deliver(receive, receive->held_bytes);
 	put_idle(receive);
 	virtio_kick(&receive->rx->net->dev, receive->rx->queue);

@@ -122,9 +122,18 @@ static void describe_consoles(const struct vmlet_config *config, char *text, siz
 	}
 }
 
+const char *vmlet_net_interface(const struct vmlet *vm, const char *id)
+{
+	static char name[32]; /* the process has one VM */
+
+	(void)vm;
+	snprintf(name, sizeof(name), "tap-of-%s", id);
+	return name;
+}
+
 const char *vmlet_console_path(const struct vmlet *vm, unsigned console)
 {
-	static char path[32]; /* the process has one VM */
+	static char path[32]; /* the same */
 
 	(void)vm;
 	snprintf(path, sizeof(path), "/dev/pts/fake%u", console);

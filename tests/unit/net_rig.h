@@ -28,6 +28,7 @@
 
 enum {
 	NR_PAIRS = 2,
+	NR_MTU = 65535, /* so that packets of any size come in */
 	NR_QUEUES = 2 * NR_PAIRS + 1,
 	NR_RAM_BYTES = 0x800000,
 	NR_RINGS = 0x10000,
@@ -280,7 +281,7 @@ static inline struct nr *nr_new(void)
 	netif_init(&r->net->netif, &NR_OPS, r->loop);
 	r->net->slow_timer.fn = nr_slow_end;
 	r->net->netif.info =
-		(struct netif_info){.queues = NR_PAIRS, .offloads = NR_ALL_OFFLOADS, .mtu = 1500, .link_up = true};
+		(struct netif_info){.queues = NR_PAIRS, .offloads = NR_ALL_OFFLOADS, .mtu = NR_MTU, .link_up = true};
 	r->init = (struct virtio_net_init){.packed = true};
 	r->ring_size = NET_QUEUE_SIZE;
 	r->indirect = true;

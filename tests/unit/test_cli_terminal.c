@@ -371,15 +371,17 @@ static void test_nets(void **state)
 {
 	pid_t pid = JOB("nets", "--net", "tap", "--net",
 			"tap=t0,mac=52:54:00:12:34:56,mtu=9000,queues=2,id=x,pps=3:4,bw=5:6,packed,link=down", "--net",
-			"passt=/s,,t", "--net", "listen=/l");
+			"passt=/s,,t", "--net", "listen=/l", "--net", "tap,id=y");
 
 	(void)state;
 	assert_int_equal(job_wait(pid, 0), 0);
-	job_expect("4 cards\r\n"
+	job_expect("vmlet: network card net0 is tap-of-net0\r\nvmlet: network card y is tap-of-y\r\n");
+	job_expect("5 cards\r\n"
 		   "0 - fd-1 id=- mac..00 mtu0 queues1 down0 packed0 0:0 0:0\r\n"
 		   "0 t0 fd-1 id=x mac..56 mtu9000 queues2 down1 packed1 3:4 5:6\r\n"
 		   "2 /s,t fd-1 id=- mac..00 mtu0 queues1 down0 packed0 0:0 0:0\r\n"
-		   "3 /l fd-1 id=- mac..00 mtu0 queues1 down0 packed0 0:0 0:0\r\n");
+		   "3 /l fd-1 id=- mac..00 mtu0 queues1 down0 packed0 0:0 0:0\r\n"
+		   "0 - fd-1 id=y mac..00 mtu0 queues1 down0 packed0 0:0 0:0\r\n");
 	assert_int_equal(job_wait(JOB("nets", "--net", "none"), 0), 0);
 	job_expect("0 cards\r\n");
 }

@@ -121,6 +121,8 @@ static void every_refusal_of_a_net(void **state)
 		 "net 'net0': 2 queues: only a tap has more than one"},
 		{{.mac = {1}}, "net 'net0': a MAC address that begins with 01 is one of a group"},
 		{{.mtu = 67}, "net 'net0': an MTU of 67: at least 68"},
+		{{.mtu = 65522, .kind = VMLET_NET_PASST, .path = "p"},
+		 "net 'net0': an MTU of 65522: over a socket at most 65521"},
 		{{.packets_burst = 1}, "net 'net0': a burst, and no rate that it belongs to"},
 		{{.bandwidth_burst_bytes = 1}, "net 'net0': a burst, and no rate that it belongs to"},
 		{{.id = ""}, "net 0: an id has 1 to 63 bytes"},

@@ -137,7 +137,7 @@ static void peer_expect_frame(unsigned i, uint32_t size)
 
 static uint32_t some_size(unsigned i)
 {
-	static const uint32_t SIZES[] = {14, 60, 1514, 65520, 15, NETIF_FRAME_MAX_BYTES, 9014, 64};
+	static const uint32_t SIZES[] = {14, 60, 1514, 65520, 15, NETIF_STREAM_FRAME_MAX_BYTES, 9014, 64};
 	return SIZES[i % ARRAY_SIZE(SIZES)];
 }
 
@@ -167,6 +167,19 @@ static void frames_go_out_whole_and_in_order(void **state)
 	}
 	assert_int_equal(rig.netif->counters.sent, RIG_PACKETS);
 	assert_int_equal(rig.netif->counters.dropped, 0);
+}
+
+/* It may be a passt, which leaves. */
+static void a_frame_too_large_for_the_peer_is_dropped(void **state)
+{
+	(void)state;
+	open_pair();
+	rig_send(0, NETIF_STREAM_FRAME_MAX_BYTES + 1);
+	rig_send(1, NETIF_STREAM_FRAME_MAX_BYTES);
+	peer_expect_frame(1, NETIF_STREAM_FRAME_MAX_BYTES);
+	rig_wait_until(rig.ends == 2);
+	assert_int_equal(rig.netif->counters.sent, 1);
+	assert_int_equal(rig.netif->counters.dropped, 1);
 }
 
 static void small_frames_leave_together(void **state)
@@ -718,6 +731,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(it_has_one_queue_and_no_offloads),
 		CASE(frames_go_out_whole_and_in_order),
+		CASE(a_frame_too_large_for_the_peer_is_dropped),
 		CASE(small_frames_leave_together),
 		CASE(two_reads_have_whole_frames),
 		CASE(frames_come_in_in_order),

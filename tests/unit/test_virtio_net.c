@@ -80,7 +80,7 @@ static void what_it_says_of_itself(void **state)
 	assert_memory_equal(config.mac, NR_MAC, 6);
 	assert_int_equal(config.status, VIRTIO_NET_S_LINK_UP);
 	assert_int_equal(config.max_virtqueue_pairs, NR_PAIRS);
-	assert_int_equal(config.mtu, 1500);
+	assert_int_equal(config.mtu, NR_MTU);
 	assert_int_equal(config.duplex, 1);
 	assert_true(offers(r, VIRTIO_NET_F_MTU) && offers(r, VIRTIO_NET_F_MQ));
 
@@ -485,6 +485,40 @@ static void without_merging(void **state)
 	}
 }
 
+/* A frame of so many bytes, with this gso_type in its header: is it delivered? */
+static bool comes_in(struct nr *r, uint32_t frame_bytes, uint8_t gso_type)
+{
+	static uint8_t bytes[NETIF_PACKET_MAX_BYTES];
+	bytes[offsetof(struct virtio_net_hdr_v1, gso_type)] = gso_type;
+	assert_true(nr_inject_bytes(r, 0, bytes, HEADER + frame_bytes));
+	nr_settle(r);
+	return nr_take_packet(r, 0);
+}
+
+/* 5.1.4.1: a driver that knows the MTU gets nothing larger, but for what it segments itself. */
+static void what_is_larger_than_the_mtu(void **state)
+{
+	enum { MTU = 1280, ETHERNET_AND_TAG = 18 };
+	struct nr *r = *state;
+	r->init.mtu = MTU;
+	nr_renew_device(r);
+	nr_start(r);
+	nr_give_buffers(r, 0, 200, 1536);
+	nr_settle(r);
+	assert_true(comes_in(r, MTU + ETHERNET_AND_TAG, VIRTIO_NET_HDR_GSO_NONE));
+	assert_false(comes_in(r, MTU + ETHERNET_AND_TAG + 1, VIRTIO_NET_HDR_GSO_NONE));
+	assert_false(comes_in(r, 60000, VIRTIO_NET_HDR_GSO_ECN));
+	assert_int_equal(r->net->netif.counters.dropped, 2);
+	assert_true(comes_in(r, 60000, VIRTIO_NET_HDR_GSO_TCPV4));
+	assert_true(comes_in(r, 60000, VIRTIO_NET_HDR_GSO_TCPV6 | VIRTIO_NET_HDR_GSO_ECN));
+
+	r->without = 1ULL << VIRTIO_NET_F_MTU;
+	nr_start(r);
+	nr_give_buffers(r, 0, 200, 1536);
+	nr_settle(r);
+	assert_true(comes_in(r, 60000, VIRTIO_NET_HDR_GSO_NONE));
+}
+
 /* 5.1.6.4.1: what the driver did not ask for, it is not told. */
 static void flags_without_guest_csum(void **state)
 {
@@ -655,6 +689,7 @@ int main(void)
 		TEST(odd_buffers),
 		TEST(useless_buffers_come_back),
 		TEST(without_merging),
+		TEST(what_is_larger_than_the_mtu),
 		TEST(flags_without_guest_csum),
 		TEST(a_reset_waits_for_what_is_under_way),
 		TEST(a_free_waits_too),
