@@ -183,9 +183,13 @@ struct vmlet_balloon {
 };
 
 struct vmlet_vsock {
-	const char *path; /* a Unix socket to make (Firecracker's convention: docs/vsock.md); NULL: no vsock */
-	uint32_t cid;     /* the guest's; 0: 3 */
-	bool packed;      /* offer packed rings */
+	const char *path;         /* a Unix socket to make (Firecracker's convention: docs/vsock.md); NULL: no vsock */
+	uint32_t cid;             /* the guest's; 0: 3 */
+	bool packed;              /* offer packed rings */
+	uint64_t packets_per_s;   /* each way; 0: no limit */
+	uint64_t packets_burst;   /* 0: a tenth of a second's worth */
+	uint64_t bandwidth_bytes; /* a second, each way; 0: no limit */
+	uint64_t bandwidth_burst_bytes;
 };
 
 struct vmlet_rng {

@@ -130,6 +130,21 @@ void api_machine_free(struct machine *machine)
 	*machine = (struct machine){0};
 }
 
+static struct virtio_vsock_init vsock_init(const struct vmlet_vsock *vsock)
+{
+	return (struct virtio_vsock_init){
+		.guest_cid = vsock->cid,
+		.packed = vsock->packed,
+		.limit =
+			{
+				.ops_per_s = vsock->packets_per_s,
+				.bytes_per_s = vsock->bandwidth_bytes,
+				.ops_burst = vsock->packets_burst,
+				.bytes_burst = vsock->bandwidth_burst_bytes,
+			},
+	};
+}
+
 int api_machine_create(struct vmlet *vm, struct err *err)
 {
 	struct machine *machine = &vm->machine;
@@ -186,7 +201,7 @@ int api_machine_create(struct vmlet *vm, struct err *err)
 				.packed = vm->config.balloon.packed,
 			},
 		.vsock_host = vm->vsock_host,
-		.vsock = {.guest_cid = vm->config.vsock.cid, .packed = vm->config.vsock.packed},
+		.vsock = vsock_init(&vm->config.vsock),
 		.virtio_sink = {virtio_broke, &vm->events},
 	};
 	machine->board = board_new(&config, &machine->vm, err);

@@ -1,5 +1,6 @@
 /* Which values a configuration may have. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "arch/board.h"
@@ -108,11 +109,19 @@ static int check_streams(const struct vmlet_streams *streams, struct err *err)
 	return 0;
 }
 
-static int check_rate(const struct vmlet_net *net, const char *name, struct err *err)
+static int check_rate(uint64_t rate, uint64_t burst, const char *device, struct err *err)
 {
-	if ((net->packets_burst && !net->packets_per_s) || (net->bandwidth_burst_bytes && !net->bandwidth_bytes))
-		return err_config(err, -EINVAL, "net '%s': a burst, and no rate that it belongs to", name);
+	if (burst && !rate)
+		return err_config(err, -EINVAL, "%s: a burst, and no rate that it belongs to", device);
 	return 0;
+}
+
+static int check_net_rates(const struct vmlet_net *net, const char *name, struct err *err)
+{
+	char device[DEVICE_NAME_MAX + 8];
+	(void)snprintf(device, sizeof(device), "net '%s'", name);
+	int r = check_rate(net->packets_per_s, net->packets_burst, device, err);
+	return r < 0 ? r : check_rate(net->bandwidth_bytes, net->bandwidth_burst_bytes, device, err);
 }
 
 static int check_net_backend(const struct vmlet_net *net, const char *name, struct err *err)
@@ -148,7 +157,7 @@ static int check_net(const struct vmlet_net *net, const char *name, struct err *
 	if (net->mtu > SOCKET_MTU_MAX && net->kind != VMLET_NET_TAP && net->kind != VMLET_NET_FD)
 		return err_config(err, -EINVAL, "net '%s': an MTU of %u: over a socket at most %d", name, net->mtu,
 				  SOCKET_MTU_MAX);
-	return check_rate(net, name, err);
+	return check_net_rates(net, name, err);
 }
 
 static int check_nets(const struct vmlet_config *config, struct err *err)
@@ -230,7 +239,8 @@ static int check_vsock(const struct vmlet_vsock *vsock, struct err *err)
 	if (vsock->cid < VIRTIO_VSOCK_CID_MIN || vsock->cid == VSOCK_CID_ANY)
 		return err_config(err, -EINVAL, "vsock: context identifier %u: a guest's is %d to %u", vsock->cid,
 				  VIRTIO_VSOCK_CID_MIN, VSOCK_CID_ANY - 1);
-	return 0;
+	int r = check_rate(vsock->packets_per_s, vsock->packets_burst, "vsock", err);
+	return r < 0 ? r : check_rate(vsock->bandwidth_bytes, vsock->bandwidth_burst_bytes, "vsock", err);
 }
 
 static int check_room(const struct vmlet_config *config, struct err *err)

@@ -211,8 +211,15 @@ static void fill_single(const struct options *options, struct vmlet_config *conf
 			.packed = balloon->base.packed,
 		};
 	if (vsock)
-		config->vsock =
-			(struct vmlet_vsock){.path = vsock->path, .cid = vsock->cid, .packed = vsock->base.packed};
+		config->vsock = (struct vmlet_vsock){
+			.path = vsock->path,
+			.cid = vsock->cid,
+			.packed = vsock->base.packed,
+			.packets_per_s = vsock->packets_per_s,
+			.packets_burst = vsock->packets_burst,
+			.bandwidth_bytes = vsock->bandwidth_bytes,
+			.bandwidth_burst_bytes = vsock->bandwidth_burst_bytes,
+		};
 	if (rng)
 		config->rng = (struct vmlet_rng){
 			.enabled = true, .bandwidth_bytes = rng->bandwidth_bytes, .packed = rng->base.packed};

@@ -73,9 +73,27 @@ static int apply_cid(void *item, char *value)
 	return settings_take_number(value, CID_MIN, CID_MAX, &((struct vsock_option *)item)->cid);
 }
 
+static int apply_vsock_bw(void *item, char *value)
+{
+	struct vsock_option *vsock = item;
+
+	return settings_take_bandwidth(value, &vsock->bandwidth_bytes, &vsock->bandwidth_burst_bytes);
+}
+
+static int apply_vsock_pps(void *item, char *value)
+{
+	struct vsock_option *vsock = item;
+
+	return settings_take_rate(value, &vsock->packets_per_s, &vsock->packets_burst);
+}
+
 static const struct setting vsock_settings[] = {
 	{"cid", SETTING_REQUIRED, "cid=N", "the guest's address, 3 to 4294967294; default 3",
 	 "a number from 3 to 4294967294", apply_cid, false},
+	{"bw", SETTING_REQUIRED, "bw=SIZE[:BURST]", "SIZE bytes a second each way, BURST at once",
+	 "a size such as 100M, or two with ':' between", apply_vsock_bw, false},
+	{"pps", SETTING_REQUIRED, "pps=N[:BURST]", "N packets a second each way, BURST at once",
+	 "a number of packets, or two with ':' between", apply_vsock_pps, false},
 	SETTING_PACKED,
 	{NULL, SETTING_NONE, NULL, NULL, NULL, NULL, false},
 };
@@ -98,7 +116,7 @@ const struct settings_kind vsock_kind = {
 
 /* --- rng ------------------------------------------------------------------------------------------------- */
 
-static int apply_bw(void *item, char *value)
+static int apply_rng_bw(void *item, char *value)
 {
 	uint64_t bytes;
 
@@ -109,7 +127,7 @@ static int apply_bw(void *item, char *value)
 }
 
 static const struct setting rng_settings[] = {
-	{"bw", SETTING_REQUIRED, "bw=SIZE", "SIZE random bytes a second, such as 1M", "a size such as 1M", apply_bw,
+	{"bw", SETTING_REQUIRED, "bw=SIZE", "SIZE random bytes a second, such as 1M", "a size such as 1M", apply_rng_bw,
 	 false},
 	SETTING_PACKED,
 	{NULL, SETTING_NONE, NULL, NULL, NULL, NULL, false},

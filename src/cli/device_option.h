@@ -17,8 +17,10 @@ struct balloon_option {
 
 struct vsock_option {
 	struct settings_item base;
-	const char *path; /* never "" */
-	unsigned cid;     /* 0: the library's default */
+	const char *path;                                /* never "" */
+	unsigned cid;                                    /* 0: the library's default */
+	uint64_t packets_per_s, packets_burst;           /* 0: no limit, the default */
+	uint64_t bandwidth_bytes, bandwidth_burst_bytes; /* the same */
 };
 
 struct rng_option {

@@ -33,13 +33,13 @@ socat -u UNIX-LISTEN:/run/v_1003,fork SYSTEM:'sleep 3; echo "slow sum: $(sha256s
 """
 
 
-def vsock(place, kernel, mib=16, options=()):
+def vsock(place, kernel, mib=16, settings="", options=(), **more):
     """An echo and a file each way, from the guest to the host and from the host to the guest, slow readers, refusals."""
     with Job(place) as job:
         job.write("sums", "")
         command = guest_command(job, kernel, [*VIRTIO, "vmw_vsock_virtio_transport"],
                                 ["chroot:vsock", "errors", "poweroff"],
-                                ["-d", "$IMAGE,overlay", "--vsock", "/run/v", *options])
+                                ["-d", "$IMAGE,overlay", "--vsock", f"/run/v{settings}", *options], **more)
         status, output = run_on_host(job, VSOCK.replace("MIB", str(mib)) + f"""
 {command}
 status=$?
@@ -167,7 +167,8 @@ def status_port(place, kernel):
 
 
 TESTS = {
-    "6.12-vsock-mmio": functools.partial(vsock, kernel="linux-6.12/vmlinux", mib=4, options=["--transport", "mmio"]),
+    "6.12-vsock-mmio": functools.partial(vsock, kernel="linux-6.12/vmlinux", mib=4, settings=",bw=8M,pps=20000",
+                                         options=["--transport", "mmio"]),
     "6.1-balloon": functools.partial(balloon, kernel="linux-6.1/vmlinux", settings="256M", script="balloon"),
     "6.12-balloon-reporting": functools.partial(balloon, kernel="linux-6.12/vmlinux", settings="0,reporting",
                                                 script="reporting"),
@@ -178,5 +179,6 @@ TESTS = {
     "6.1-status-port": functools.partial(status_port, kernel="linux-6.1/vmlinux"),
 }
 LONG = {
-    "6.1-vsock-1g": functools.partial(vsock, kernel="linux-6.1/vmlinux", mib=1024),
+    # One virtual CPU: in the test machine the second of two is not woken any more after some minutes of this.
+    "6.1-vsock-1g": functools.partial(vsock, kernel="linux-6.1/vmlinux", mib=1024, cpus=1),
 }

@@ -106,10 +106,14 @@ void vmlet_console_init_sized(struct vmlet_console *console, size_t struct_size)
 static void describe_consoles(const struct vmlet_config *config, char *text, size_t size)
 {
 	size_t used = (size_t)snprintf(
-		text, size, "serial %d status%d balloon%d:%llu:%d:%d vsock %s:%u rng%d:%llu packed%d%d%d%d\r\n",
+		text, size,
+		"serial %d status%d balloon%d:%llu:%d:%d vsock %s:%u:%llu:%llu:%llu:%llu rng%d:%llu packed%d%d%d%d\r\n",
 		config->serial.kind, config->status_port, config->balloon.enabled,
 		(unsigned long long)config->balloon.target_bytes, config->balloon.deflate_on_oom,
 		config->balloon.reporting, config->vsock.path ? config->vsock.path : "-", config->vsock.cid,
+		(unsigned long long)config->vsock.bandwidth_bytes,
+		(unsigned long long)config->vsock.bandwidth_burst_bytes,
+		(unsigned long long)config->vsock.packets_per_s, (unsigned long long)config->vsock.packets_burst,
 		config->rng.enabled, (unsigned long long)config->rng.bandwidth_bytes, config->consoles_packed,
 		config->balloon.packed, config->vsock.packed, config->rng.packed);
 

@@ -60,6 +60,12 @@ static void test_vsock(void **state)
 	assert_int_equal(vsock->cid, UINT32_MAX - 1);
 	assert_false(vsock->base.packed);
 	settings_free(&vsock_kind, vsock, 1);
+	vsock = settings_take(&vsock_kind, "v,bw=2M:64K,pps=1000");
+	assert_int_equal(vsock->bandwidth_bytes, 2 << 20);
+	assert_int_equal(vsock->bandwidth_burst_bytes, 64 << 10);
+	assert_int_equal(vsock->packets_per_s, 1000);
+	assert_int_equal(vsock->packets_burst, 0);
+	settings_free(&vsock_kind, vsock, 1);
 	vsock = settings_take(&vsock_kind, "v,packed,cid=3");
 	assert_int_equal(vsock->cid, 3);
 	assert_true(vsock->base.packed);
@@ -72,6 +78,8 @@ static void test_vsock(void **state)
 	}
 	settings_refuse(&vsock_kind, "", ARGS("it begins with the path"));
 	settings_refuse(&vsock_kind, ",cid=4", ARGS("it begins with the path"));
+	settings_refuse(&vsock_kind, "v,bw=0", ARGS("bw cannot be '0'"));
+	settings_refuse(&vsock_kind, "v,pps=1:x", ARGS("pps cannot be '1:x'"));
 	settings_refuse(&vsock_kind, "v,cid", ARGS("cid needs a value"));
 	settings_refuse(&vsock_kind, "v,port=1", ARGS("unknown setting 'port'"));
 }

@@ -258,6 +258,11 @@ static void balloon_and_vsock(void **state)
 	from.vsock.cid = UINT32_MAX;
 	refuse(&from, "vsock: context identifier 4294967295: a guest's is 3 to 4294967294");
 	from.vsock.cid = UINT32_MAX - 1;
+	from.vsock.packets_burst = 1;
+	refuse(&from, "vsock: a burst, and no rate that it belongs to");
+	from.vsock.packets_per_s = from.vsock.bandwidth_burst_bytes = 1;
+	refuse(&from, "vsock: a burst, and no rate that it belongs to");
+	from.vsock.bandwidth_bytes = 1;
 	accept(&from);
 }
 
