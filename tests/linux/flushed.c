@@ -2,8 +2,8 @@
  * Writes numbered records to a disk, says when they are flushed, and checks later that what it said is true:
  *
  *	flushed fill FILE BYTES      makes an image in which no record is written yet
- *	flushed write DEVICE LAST    writes the records after LAST for ever; "flushed DEVICE N": all up to N are on the
- *disk flushed verify DEVICE LAST   the records up to LAST are there, and nothing but records is
+ *	flushed write DEVICE LAST    writes the records after LAST for ever; "flushed DEVICE N": up to N they are safe
+ *	flushed verify DEVICE LAST   the records up to LAST are there, and nothing but records is
  *
  * See guests/records.h.
  */

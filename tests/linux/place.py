@@ -47,6 +47,7 @@ class Job:
         self.guest = place.guest
         self.image = None
         self.back = None  # a directory in the job's, whose files are wanted after run
+        self.programs = set()
         self.add_program("vmlet")
 
     def __enter__(self):
@@ -66,6 +67,7 @@ class Job:
         return name
 
     def add_program(self, name):
+        self.programs.add(self._place.programs[name])
         return self.add(name, self._place.programs[name])
 
     def add_guest(self, path):
@@ -160,7 +162,7 @@ class TestMachine(Place):
     def run(self, job, command, timeout):
         with tempfile.TemporaryDirectory() as scratch:
             report = pathlib.Path(scratch, "report")
-            trees = ["--tree", f"{job.directory}:{GUEST_DIR}", *library_trees(self.programs["vmlet"], scratch)]
+            trees = ["--tree", f"{job.directory}:{GUEST_DIR}", *library_trees(job.programs, scratch)]
             if job.image:
                 trees += ["--image", str(job.image)]
             if job.back:
@@ -189,10 +191,10 @@ def relay(command, directory):
     return process.returncode, output.decode(errors="replace").replace("\r\n", "\n")
 
 
-def library_trees(program, scratch):
-    """Copies what a dynamic program needs, to be at the same paths in the machine; a static one needs nothing."""
-    needs = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
-    for path in re.findall(r"(/\S+) \(0x", needs):
+def library_trees(programs, scratch):
+    """Copies what dynamic programs need, to be at the same paths in the machine; a static one needs nothing."""
+    needs = [subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout for program in programs]
+    for path in set(re.findall(r"(/\S+) \(0x", "".join(needs))):
         target = pathlib.Path(scratch, "root", path.lstrip("/"))
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)

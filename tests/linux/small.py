@@ -33,13 +33,15 @@ socat -u UNIX-LISTEN:/run/v_1003,fork SYSTEM:'sleep 3; echo "slow sum: $(sha256s
 """
 
 
-def vsock(place, kernel, mib=16, settings="", options=(), **more):
-    """An echo and a file each way, from the guest to the host and from the host to the guest, slow readers, refusals."""
+def vsock(place, kernel, mib=16, settings="", options=()):
+    """An echo and a file each way, from the guest to the host and from the host to the guest, slow readers on both
+    sides, refusals.
+    """
     with Job(place) as job:
         job.write("sums", "")
         command = guest_command(job, kernel, [*VIRTIO, "vmw_vsock_virtio_transport"],
                                 ["chroot:vsock", "errors", "poweroff"],
-                                ["-d", "$IMAGE,overlay", "--vsock", f"/run/v{settings}", *options], **more)
+                                ["-d", "$IMAGE,overlay", "--vsock", f"/run/v{settings}", *options])
         status, output = run_on_host(job, VSOCK.replace("MIB", str(mib)) + f"""
 {command}
 status=$?
@@ -51,7 +53,7 @@ exit $status
     expect_ended(output, "vsock")
     check_errors(output, NO_PCI if options else None)
     sums = re.findall(r"^(?:slow )?sum: (\w{64})", output, re.MULTILINE)
-    expect(len(sums) == 6 and len(set(sums)) == 1, f"what arrived is not what was sent: {sums}")
+    expect(len(sums) == 7 and len(set(sums)) == 1, f"what arrived is not what was sent: {sums}")
     expect(re.search(r"^host: OK \d+\nhost: guest: how are you$", output, re.MULTILINE), "the guest did not answer the host")
     expect("vsock: back: hello" in output, "the host did not answer the guest")
     expect("vsock: refused" in output and "refused: end" in output and "refused: OK" not in output,
@@ -90,6 +92,23 @@ def balloon(place, kernel, settings, script):
     most, last = map(int, re.search(r"^pss: most (\d+) last (\d+)$", output, re.MULTILINE).groups())
     expect(most > 330, f"the guest used only {most} MiB")
     expect(last < most - 200, f"of {most} MiB {last} are still in use")
+
+
+def balloon_by_owner(place, kernel):
+    """A program with libvmlet fills the balloon to half of the memory, empties it, and reads what the guest says."""
+    with Job(place) as job:
+        initrds = [job.add_guest("initramfs/test.cpio"), add_scripts(job, kernel, VIRTIO, later=["virtio_balloon"])]
+        cmdline = f"{FAST} vmlet.run=modules,script:ballooner,errors,poweroff"
+        status, output = job.run([f"./{job.add_program('ballooner')}", job.add_guest(kernel), cmdline, *initrds],
+                                 3 * BOOT_SECONDS)
+    expect_status(status, 0)
+    expect_ended(output, "ballooner")
+    check_errors(output)
+    numbers = {name: [int(number) for number in info_lines(output, name)[0].split()] for name in ("pss", "total", "free")}
+    before, after = numbers["pss"]
+    expect(before - after > 200, f"of {before} MiB {after} are still in use")
+    expect(numbers["total"][0] - numbers["total"][1] == 256, f"the guest's total memory is {numbers['total']} MiB")
+    expect(numbers["free"][0] - numbers["free"][1] > 200, f"the guest's free memory is {numbers['free']} MiB")
 
 
 # --- all of them ----------------------------------------------------------------------------------------
@@ -170,15 +189,19 @@ TESTS = {
     "6.12-vsock-mmio": functools.partial(vsock, kernel="linux-6.12/vmlinux", mib=4, settings=",bw=8M,pps=20000",
                                          options=["--transport", "mmio"]),
     "6.1-balloon": functools.partial(balloon, kernel="linux-6.1/vmlinux", settings="256M", script="balloon"),
+    "6.1-balloon-by-owner": functools.partial(balloon_by_owner, kernel="linux-6.1/vmlinux"),
     "6.12-balloon-reporting": functools.partial(balloon, kernel="linux-6.12/vmlinux", settings="0,reporting",
                                                 script="reporting"),
-    "6.1-everything-mmio": functools.partial(everything, kernel="linux-6.1/vmlinux", transport="mmio"),
-    "6.12-everything-pci-packed": functools.partial(everything, kernel="linux-6.12/vmlinux", transport="pci",
-                                                    packed=",packed"),
+    "6.1-everything-pci": functools.partial(everything, kernel="linux-6.1/vmlinux", transport="pci"),
+    "6.12-everything-mmio-packed": functools.partial(everything, kernel="linux-6.12/vmlinux", transport="mmio",
+                                                     packed=",packed"),
     "6.12-console-login": functools.partial(login, kernel="linux-6.12/vmlinux"),
     "6.1-status-port": functools.partial(status_port, kernel="linux-6.1/vmlinux"),
 }
 LONG = {
-    # One virtual CPU: in the test machine the second of two is not woken any more after some minutes of this.
-    "6.1-vsock-1g": functools.partial(vsock, kernel="linux-6.1/vmlinux", mib=1024, cpus=1),
+    "6.1-everything-mmio": functools.partial(everything, kernel="linux-6.1/vmlinux", transport="mmio"),
+    "6.12-everything-pci-packed": functools.partial(everything, kernel="linux-6.12/vmlinux", transport="pci",
+                                                    packed=",packed"),
+    # For hardware: the test machine's fault (place.py) comes before a gigabyte has passed.
+    "6.1-vsock-1g": functools.partial(vsock, kernel="linux-6.1/vmlinux", mib=1024),
 }
