@@ -105,6 +105,34 @@ static void run_echo(const void *arg)
 	}
 }
 
+/* A card that may send FRAMES_PER_S asks and is answered: it cannot be done sooner. */
+static void run_rate(const void *arg)
+{
+	enum { FRAMES = 200, FRAMES_PER_S = 400, BURST = 40 };
+	struct card asks, answers;
+	int fds[2];
+
+	(void)arg;
+	make_wire(fds);
+	card_init(&asks, "role=check count=200", fds[0]);
+	card_init(&answers, "role=echo", fds[1]);
+	asks.net.packets_per_s = FRAMES_PER_S;
+	asks.net.packets_burst = BURST;
+	uint64_t begin_ms = now_ms();
+	card_go(&answers);
+	card_go(&asks);
+	card_expect(&asks, VMLET_END_DEBUG_EXIT, 0);
+	card_expect(&answers, VMLET_END_DEBUG_EXIT, 0);
+	uint64_t took_ms = now_ms() - begin_ms;
+	CHECK(took_ms >= 1000 * (FRAMES - BURST) / FRAMES_PER_S, "%llu ms", (unsigned long long)took_ms);
+	CHECK(asks.counters.received == FRAMES + 1 && asks.counters.dropped == 0, "%llu came, %llu lost",
+	      (unsigned long long)asks.counters.received, (unsigned long long)asks.counters.dropped);
+	machine_free(&asks.machine);
+	machine_free(&answers.machine);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* --- the link ---------------------------------------------------------------------------------------------------- */
 
 static void run_link(const void *arg)
@@ -136,6 +164,50 @@ static void run_link(const void *arg)
 	vmlet_stop(machine->vm, 3);
 	machine_run(machine);
 	machine_free(machine);
+}
+
+static uint64_t received(const struct card *card)
+{
+	struct vmlet_net_counters counters;
+
+	CHECK(vmlet_get_net_counters(card->machine.vm, "net0", &counters) == 0, "counters");
+	return counters.received;
+}
+
+/* The cable of one is pulled and plugged in while both send as fast as they can. */
+static void run_flaps(const void *arg)
+{
+	struct card cards[2];
+	int fds[2];
+
+	make_wire(fds);
+	for (unsigned i = 0; i < 2; i++) {
+		card_init(&cards[i], arg, fds[i]);
+		machine_start(&cards[i].machine);
+	}
+	machine_serve_until(&cards[0].machine, "card starts");
+	machine_serve_until(&cards[1].machine, "card starts");
+	for (unsigned flap = 0; flap < 50; flap++) {
+		CHECK(vmlet_set_link(cards[0].machine.vm, "net0", flap % 2) == 0, "the link");
+		machine_serve_ms(&cards[flap % 3 == 0].machine, 1);
+		machine_serve_ms(&cards[0].machine, 1);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t before = received(&cards[i]), end_ms = now_ms() + 20000;
+
+		while (received(&cards[i]) < before + 100) {
+			CHECK(now_ms() < end_ms, "card %u receives nothing more", i);
+			machine_serve_ms(&cards[0].machine, 1);
+			machine_serve_ms(&cards[1].machine, 1);
+		}
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		vmlet_stop(cards[i].machine.vm, i);
+		machine_run(&cards[i].machine);
+		CHECK(cards[i].machine.result.end == VMLET_END_STOPPED, "%s", end_name(cards[i].machine.result.end));
+		machine_free(&cards[i].machine);
+		close(fds[i]);
+	}
 }
 
 /* --- restarts and stops under load ------------------------------------------------------------------------------- */
@@ -241,7 +313,10 @@ static const struct test tests[] = {
 	TEST("mmio", run_echo, &mmio),
 	TEST("single", run_echo, &single),
 	TEST("eight", run_echo, &eight),
+	TEST("rate", run_rate, NULL),
 	TEST("link", run_link, NULL),
+	TEST("flaps", run_flaps, "role=flood"),
+	TEST("flaps-mmio", run_flaps, MMIO_ARGS "role=flood"),
 	TEST("restart", run_restart, "role=flood reset=200"),
 	TEST("restart-mmio", run_restart, MMIO_ARGS "role=flood reset=200"),
 	TEST("stop", run_stop, NULL),
