@@ -360,27 +360,7 @@ static void only_the_first_queues_are_in_use(void **state)
 
 /* --- offloads ----------------------------------------------------------------------------------------------------- */
 
-enum { TCP_HEADERS = 14 + 20 + 20, SEGMENT = 1000, SEGMENTS = 5, UDP_CSUM_AT = 14 + 20 + 6 };
-
-static uint32_t sum_words(const uint8_t *data, size_t size_bytes, uint32_t sum)
-{
-	for (size_t i = 0; i + 1 < size_bytes; i += 2)
-		sum += (uint32_t)(data[i] << 8 | data[i + 1]);
-	return sum;
-}
-
-static uint16_t fold(uint32_t sum)
-{
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)sum;
-}
-
-static void put_be16(uint8_t *at, unsigned value)
-{
-	at[0] = (uint8_t)(value >> 8);
-	at[1] = (uint8_t)value;
-}
+enum { UDP_CSUM_AT = 14 + 20 + 6 };
 
 /* The sum of the pseudo-header, which is what a partial checksum has in its place. */
 static uint16_t pseudo_sum(const uint8_t *frame, unsigned protocol, unsigned size_bytes)
@@ -457,87 +437,6 @@ static void a_partial_checksum_is_taken(void **state)
 	close(fd);
 }
 
-static size_t fill_tcp(uint8_t *frame)
-{
-	size_t size_bytes = TCP_HEADERS + SEGMENT * SEGMENTS;
-	fill_flow(frame, 2, false);
-	memset(frame + TCP_HEADERS, 0x55, SEGMENT * SEGMENTS);
-	frame[23] = IPPROTO_TCP;
-	put_be16(frame + 16, (unsigned)size_bytes - 14);
-	put_be16(frame + 24, (uint16_t)~fold(sum_words(frame + 14, 20, 0)));
-	memset(frame + 38, 0, 16);
-	frame[46] = 0x50;
-	frame[47] = 0x10; /* ACK */
-	put_be16(frame + 50, pseudo_sum(frame, IPPROTO_TCP, (unsigned)size_bytes - 34));
-	return size_bytes;
-}
-
-static void peer_send_tcp(void)
-{
-	static uint8_t data[sizeof(struct virtio_net_hdr) + TCP_HEADERS + SEGMENT * SEGMENTS];
-	struct virtio_net_hdr header = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-					.gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
-					.hdr_len = TCP_HEADERS,
-					.gso_size = SEGMENT,
-					.csum_start = 34,
-					.csum_offset = 16};
-	memcpy(data, &header, sizeof(header));
-	assert_int_equal(fill_tcp(data + sizeof(header)), sizeof(data) - sizeof(header));
-	assert_int_equal(send(peer, data, sizeof(data), 0), sizeof(data));
-}
-
-static void segments_come_as_one_to_who_can(void **state)
-{
-	(void)state;
-	static uint8_t large[NETIF_PACKET_MAX_BYTES];
-	struct iovec iov = {large, sizeof(large)};
-	struct virtio_net_hdr_v1 header;
-	rig_open(NULL, 1);
-	for (unsigned i = 0; i < SEGMENTS; i++)
-		rig_receive(&packets[i], 0, SIZE);
-	peer_send_tcp();
-	rig_wait_until(all_done(SEGMENTS));
-	for (unsigned i = 0; i < SEGMENTS; i++)
-		assert_int_equal(packets[i].res, NETIF_HEADER_BYTES + TCP_HEADERS + SEGMENT);
-
-	netif_set_offloads(tap, NETIF_OFFLOAD_CSUM | NETIF_OFFLOAD_TSO4);
-	packets[0].packet.iov = &iov;
-	packets[0].packet.iov_count = 1;
-	packets[0].packet.size_bytes = sizeof(large);
-	packets[0].done = 0;
-	netif_receive(tap, &packets[0].packet);
-	peer_send_tcp();
-	rig_wait_until(packets[0].done);
-	assert_int_equal(packets[0].res, NETIF_HEADER_BYTES + TCP_HEADERS + SEGMENT * SEGMENTS);
-	memcpy(&header, large, sizeof(header));
-	assert_int_equal(header.gso_type, VIRTIO_NET_HDR_GSO_TCPV4);
-	assert_int_equal(header.gso_size, SEGMENT);
-}
-
-static void segments_are_sent_as_one(void **state)
-{
-	(void)state;
-	static uint8_t data[NETIF_HEADER_BYTES + TCP_HEADERS + SEGMENT * SEGMENTS], got[sizeof(data) + 64];
-	struct iovec iov = {data, sizeof(data)};
-	struct virtio_net_hdr_v1 header = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-					   .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
-					   .hdr_len = TCP_HEADERS,
-					   .gso_size = SEGMENT,
-					   .csum_start = 34,
-					   .csum_offset = 16};
-	rig_open(NULL, 1);
-	memcpy(data, &header, sizeof(header));
-	fill_tcp(data + NETIF_HEADER_BYTES);
-	packets[0].packet =
-		(struct netif_packet){.iov = &iov, .iov_count = 1, .size_bytes = sizeof(data), .done = rig_done};
-	packets[0].done = 0;
-	netif_send(tap, &packets[0].packet);
-	rig_wait_until(packets[0].done);
-	assert_int_equal(tap->counters.sent, 1);
-	assert_int_equal(recv(peer, got, sizeof(got), 0), sizeof(data) - 2); /* its header has two bytes less */
-	assert_memory_equal(got, data, sizeof(struct virtio_net_hdr));
-}
-
 #define TEST(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
 
 int main(void)
@@ -558,8 +457,6 @@ int main(void)
 		TEST(only_the_first_queues_are_in_use),
 		TEST(a_checksum_is_completed_for_who_cannot),
 		TEST(a_partial_checksum_is_taken),
-		TEST(segments_come_as_one_to_who_can),
-		TEST(segments_are_sent_as_one),
 	};
 	if (!rig_enter_namespace())
 		return RIG_SKIPPED;

@@ -305,3 +305,25 @@ static inline int64_t rig_peer_next(void)
 	}
 	return -1;
 }
+
+/* --- checksums ---------------------------------------------------------------------------------------------------- */
+
+static inline uint32_t sum_words(const uint8_t *data, size_t size_bytes, uint32_t sum)
+{
+	for (size_t i = 0; i + 1 < size_bytes; i += 2)
+		sum += (uint32_t)(data[i] << 8 | data[i + 1]);
+	return sum;
+}
+
+static inline uint16_t fold(uint32_t sum)
+{
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)sum;
+}
+
+static inline void put_be16(uint8_t *at, unsigned value)
+{
+	at[0] = (uint8_t)(value >> 8);
+	at[1] = (uint8_t)value;
+}
