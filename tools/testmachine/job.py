@@ -15,6 +15,7 @@ import termios
 import time
 import tty
 
+from host_cpu import one_cpu
 from machine import Machine, MachineFailure, new_disk, receive
 
 RESTORE_SECONDS = 30   # it takes a fifth of one; this is for a host that is busy with other things
@@ -66,9 +67,10 @@ def attempt(job, state, cpus):
         disks = [new_disk(), new_disk(), os.open(job.image, os.O_RDONLY) if job.image else new_disk()]
         for disk in disks:
             stack.callback(os.close, disk)
+        host_cpu = stack.enter_context(one_cpu(state.directory.parent))
         machine = stack.enter_context(
             Machine(state.qemu, state.kernel, state.initramfs, state.ram, ram_shared=False, cpus=cpus, disks=disks,
-                    incoming=True))
+                    incoming=True, host_cpu=host_cpu))
         if job.console:
             stack.callback(lambda: write_text(job.console, machine.console()))
         tar_bytes = pack(job, disks[0])

@@ -37,9 +37,10 @@ class Machine:
     ram         path of the file that is its memory
     ram_shared  whether it changes the file, or a private copy
     disks       two file descriptors, see new_disk(), and a third of an image that is only read
+    host_cpu    the only CPU of the host that it may run on; None: all
     """
 
-    def __init__(self, qemu, kernel, initramfs, ram, ram_shared, cpus, disks, incoming=False):
+    def __init__(self, qemu, kernel, initramfs, ram, ram_shared, cpus, disks, incoming=False, host_cpu=None):
         self.cpus = cpus
         self._console = os.memfd_create("testmachine-console")
         self._stderr = os.memfd_create("testmachine-stderr")
@@ -53,9 +54,10 @@ class Machine:
         if incoming:
             arguments += ["-incoming", "defer"]
         inherited = [*disks, self._console, *(end.fileno() for end in far_ends.values())]
+        pinned = [] if host_cpu is None else ["taskset", "-c", str(host_cpu)]
         # Whatever ends us, even SIGKILL, ends QEMU too.
         self._process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *arguments],
+            [*pinned, "setpriv", "--pdeathsig", "KILL", *arguments],
             stdin=subprocess.DEVNULL, stdout=self._stderr, stderr=self._stderr, pass_fds=inherited)
         for end in far_ends.values():
             end.close()
