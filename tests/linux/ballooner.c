@@ -92,7 +92,9 @@ static void guest_prints(void *ctx, const uint8_t *data, size_t size_bytes)
 	struct owner *owner = ctx;
 
 	for (size_t i = 0; i < size_bytes && !owner->has_seen; i++) {
-		owner->matched = data[i] == SEEN[owner->matched] ? owner->matched + 1 : data[i] == SEEN[0];
+		char c = (char)data[i];
+
+		owner->matched = c == SEEN[owner->matched] ? owner->matched + 1 : c == SEEN[0];
 		owner->has_seen = SEEN[owner->matched] == '\0';
 	}
 }

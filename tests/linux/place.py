@@ -137,10 +137,11 @@ class Host(Place):
 
 
 class TestMachine(Place):
-    """In QEMU's emulation of SVM something rare goes wrong, about once in 250000 entries of the inner guest: the first
-    instruction after VMRUN cannot be fetched, though it could a moment before. KVM's trace shows an entry that ends in
-    a shutdown at the RIP that it began at, with EXITINTINFO 0x80000b0e and error code 0x10; vmlet calls it a triple
-    fault. Or the outer machine resets, with QEMU as the inner monitor just so.
+    """In QEMU's emulation of SVM something goes wrong where two of its threads run at a time, which testmachine avoids
+    (host_cpu.py): the first instruction after VMRUN cannot be fetched, though it could a moment before. It was once in
+    250000 entries of the inner guest, or in every second boot. KVM's trace shows an entry that ends in a shutdown at the
+    RIP that it began at, with EXITINTINFO 0x80000b0e and error code 0x10; vmlet calls it a triple fault. Or the outer
+    machine resets, with QEMU as the inner monitor just so.
     """
 
     fast = False
