@@ -7,11 +7,11 @@
  * But not for ever, if that port is a console: Linux waits for the end of each piece of a console's output, in a loop,
  * with a lock held and interrupts off (drivers/char/virtio_console.c, put_chars). A reader that has stopped would stop
  * one virtual CPU after the other, and a panic would not get to its reboot. So when nothing has gone to the reader for
- * PATIENCE_NS, what there is no room for is dropped, until something goes again.
+ * a second, what there is no room for is dropped, until something goes again. A second of ours, step by step: time in
+ * which the loop did not run (a stopped process, an owner that was busy) is not the reader's fault.
  *
- * Input goes from the back end straight into
- * the driver's buffers; where there are none, or nobody has opened the port, it stays in the back end. Nothing is kept
- * here.
+ * Input goes from the back end straight into the driver's buffers; where there are none, or nobody has opened the port,
+ * it stays in the back end. Nothing is kept here.
  */
 #include "virtio/console.h"
 
@@ -25,9 +25,10 @@
 #include "util.h"
 #include "virtio/console_impl.h"
 
-static const uint64_t PATIENCE_NS = 1000000000;
+static const uint64_t PATIENCE_STEP_NS = 250000000;
 
 enum {
+	PATIENCE_STEPS = 4,
 	QUEUE_SIZE = 64, /* Linux fills a port's receive queue with pages */
 	SERVE_BYTES_MAX = 65536,
 	STATUS_BLOCK_BYTES = 256,
@@ -133,17 +134,23 @@ static bool write_chain(struct console_port *port, const struct virtq_chain *cha
 	return port->sent >= chain->out_bytes;
 }
 
+static void wait_a_step(struct console_port *port)
+{
+	loop_timer_arm(port->console->dev.loop, &port->patience_timer, loop_now_ns() + PATIENCE_STEP_NS);
+}
+
 static void be_patient(struct console_port *port)
 {
-	if (port->waits || !console_port_is_console(port))
+	if (port->patience || !console_port_is_console(port))
 		return;
-	port->waits = true;
-	loop_timer_arm(port->console->dev.loop, &port->patience_timer, loop_now_ns() + PATIENCE_NS);
+	port->patience = PATIENCE_STEPS;
+	wait_a_step(port);
 }
 
 static void end_patience(struct console_port *port)
 {
-	port->waits = port->drops = false;
+	port->patience = 0;
+	port->drops = false;
 	loop_timer_disarm(port->console->dev.loop, &port->patience_timer);
 }
 
@@ -170,19 +177,27 @@ static void serve_output(struct console_port *port)
 		be_patient(port);
 }
 
-static void patience_is_over(struct loop_timer *timer)
+static void drop_from_now_on(struct console_port *port)
+{
+	struct virtio_device *dev = &port->console->dev;
+	port->patience = 0;
+	port->drops = true;
+	(void)log_guest(dev->log, &dev->log_limit,
+			"virtio-console: nobody reads console %u; what is printed is dropped until somebody does",
+			port->index);
+	virtio_kick(dev, output_queue(port));
+}
+
+static void step_is_over(struct loop_timer *timer)
 {
 	struct console_port *port = container_of(timer, struct console_port, patience_timer);
 	struct virtio_device *dev = &port->console->dev;
 	virtio_lock(dev);
-	if (port->waits) { /* and was not reset meanwhile */
-		port->waits = false;
-		port->drops = true;
-		(void)log_guest(
-			dev->log, &dev->log_limit,
-			"virtio-console: nobody reads console %u; what is printed is dropped until somebody does",
-			port->index);
-		virtio_kick(dev, output_queue(port));
+	if (port->patience == 1) {
+		drop_from_now_on(port);
+	} else if (port->patience) { /* else it was reset meanwhile */
+		port->patience--;
+		wait_a_step(port);
 	}
 	virtio_unlock(dev);
 }
@@ -352,7 +367,7 @@ static struct console_port *add_port(struct virtio_console *console, const char 
 	struct console_port *port = &console->ports[console->port_count];
 	port->console = console;
 	port->index = console->port_count++;
-	port->patience_timer.fn = patience_is_over;
+	port->patience_timer.fn = step_is_over;
 	if (name)
 		memcpy(port->name, name, strlen(name));
 	return port;

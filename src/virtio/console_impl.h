@@ -31,8 +31,8 @@ struct console_port {
 
 	/* A console whose back end is full. */
 	struct loop_timer patience_timer;
-	bool waits; /* patience_timer is armed */
-	bool drops; /* it has expired: what there is no room for is dropped */
+	unsigned patience; /* steps until what there is no room for is dropped; 0: patience_timer is not armed */
+	bool drops;
 };
 
 struct virtio_console {

@@ -330,6 +330,22 @@ static void a_console_that_nobody_reads(void **state)
 	assert_int_equal(c->log_lines, 1);
 }
 
+/* It is not its reader's fault that the loop does not run: nothing is lost. */
+static void a_console_while_the_loop_is_away(void **state)
+{
+	struct cr *c = *state;
+	cr_start_all(c);
+	size_t sent = send_pattern(c, CR_CONSOLE), got = 0, wrong = 0;
+	cr_settle(c);
+	assert_int_equal(usleep(1300000), 0);
+	while (got < sent) {
+		cr_pump(c);
+		wrong += read_pattern(c, CR_CONSOLE, &got, sent);
+	}
+	assert_int_equal(wrong, 0);
+	assert_int_equal(c->log_lines, 0);
+}
+
 /* A reset in the middle of a chain: the next driver's first chain begins at its beginning. */
 static void a_reset_forgets_what_was_half_sent(void **state)
 {
@@ -778,6 +794,7 @@ int main(void)
 		RING_TEST(output_goes_where_it_should),
 		RING_TEST(a_slow_reader_holds_its_guest_up),
 		TEST(a_console_that_nobody_reads),
+		TEST(a_console_while_the_loop_is_away),
 		TEST(a_port_whose_output_is_discarded_is_open),
 		RING_TEST(a_reset_forgets_what_was_half_sent),
 		RING_TEST(a_chain_that_is_enormous),
