@@ -147,11 +147,11 @@ struct vmlet_net {
 	size_t struct_size;
 	enum vmlet_net_kind kind;
 	const char *path;
-	int fd;                     /* default -1 */
-	const char *id;             /* for messages and the functions below; default "net0", "net1", ... */
-	uint8_t mac[6];             /* all zero (default): one is made up, locally administered */
-	uint16_t mtu;               /* told to the guest, 68 to 65535; 0: the interface's own, or 1500 */
-	unsigned queues;            /* pairs; default 1; a tap's may be up to 8 */
+	int fd;          /* default -1 */
+	const char *id;  /* for messages and the functions below; default "net0", "net1", ... */
+	uint8_t mac[6];  /* all zero (default): one is made up, locally administered */
+	uint16_t mtu;    /* told to the guest, 68 to 65535, over a socket 65521; 0: the interface's, or 1500 */
+	unsigned queues; /* pairs; default 1; a tap's may be up to 8 */
 	const char *const *publish; /* passt: "[ADDRESS/]HOSTPORT[:GUESTPORT][/udp]", publish_count of them */
 	size_t publish_count;
 	bool link_down;           /* at first: see vmlet_set_link */

@@ -170,9 +170,9 @@ struct netif_stream_config {
 
 /*
  * QEMU's framing (-netdev stream): each frame after its length, 32 bits, big-endian; one that is larger than
- * NETIF_STREAM_FRAME_MAX_BYTES is dropped. A peer that breaks it is
- * disconnected, with a line in the log (rate-limited), and the link goes down until there is another. Who connects:
- * fails when nobody listens at first; later it is tried again, forever, in growing steps up to a second.
+ * NETIF_STREAM_FRAME_MAX_BYTES is not sent. A peer that breaks it is disconnected, with a line in the log
+ * (rate-limited), and the link goes down until there is another. Who connects: fails when nobody listens at first;
+ * later it is tried again, forever, in growing steps up to a second.
  */
 struct netif *netif_stream_open(struct loop *loop, const struct log *log, const struct netif_stream_config *config,
 				struct err *err);

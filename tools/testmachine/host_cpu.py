@@ -1,8 +1,9 @@
 """One of the host's CPUs for each machine.
 
 QEMU runs the CPUs that it emulates in threads. Where two of them run at the same time, entering an inner guest fails now
-and then, so that the inner guest, or the whole machine, resets or hangs: 12 of 23 boots of a Linux 6.12 with two CPUs, when
-nothing else was at work; none of 17 on one CPU. (In one thread, thread=single, inner guests hang.)
+and then, so that the inner guest, or the whole machine, resets or hangs: 12 of 23 runs of tests/linux/run
+6.12-bzimage-2cpu-stock, when nothing else was at work; none of 17 under taskset -c 1. (In one thread, thread=single,
+6.1-balloon hung.)
 """
 
 import contextlib
