@@ -170,7 +170,9 @@ struct vmlet_console {
 	size_t struct_size;
 	const char *name; /* of a port; NULL: a console */
 	struct vmlet_serial backend;
-	uint16_t rows, columns; /* the terminal's size; 0: not known. vmlet_set_window_size changes it where it is */
+	uint16_t rows, columns;   /* the terminal's size; 0: not known. vmlet_set_window_size changes it where it is */
+	uint64_t bandwidth_bytes; /* a second, each way; 0: no limit. A guest that prints more waits */
+	uint64_t bandwidth_burst_bytes; /* 0: a tenth of a second's worth */
 };
 
 /* Devices that come once. vmlet_config_init leaves them out. */

@@ -203,15 +203,22 @@ static int check_port_name(const struct vmlet_config *config, size_t index, stru
 	return 0;
 }
 
+static int check_console(const struct vmlet_config *config, size_t index, struct err *err)
+{
+	const struct vmlet_console *console = config->consoles[index];
+	int r = check_serial(&console->backend, "console", err);
+	if (r == 0)
+		r = check_port_name(config, index, err);
+	return r < 0 ? r : check_rate(console->bandwidth_bytes, console->bandwidth_burst_bytes, "console", err);
+}
+
 static int check_consoles(const struct vmlet_config *config, struct err *err)
 {
 	if (config->console_count > VIRTIO_CONSOLE_PORTS_MAX)
 		return err_config(err, -EINVAL, "%zu consoles and ports: a machine has at most %d",
 				  config->console_count, VIRTIO_CONSOLE_PORTS_MAX);
 	for (size_t i = 0; i < config->console_count; i++) {
-		int r = check_serial(&config->consoles[i]->backend, "console", err);
-		if (r == 0)
-			r = check_port_name(config, i, err);
+		int r = check_console(config, i, err);
 		if (r < 0)
 			return r;
 	}

@@ -44,6 +44,8 @@ static int open_port(struct street *street, const struct vmlet_config *config, u
 	port->name = console->name;
 	port->rows = console->rows;
 	port->columns = console->columns;
+	port->limit.bytes_per_s = console->bandwidth_bytes;
+	port->limit.bytes_burst = console->bandwidth_burst_bytes;
 	street->console_ports[index] = street->console_count++;
 	return 0;
 }

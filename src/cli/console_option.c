@@ -7,7 +7,16 @@
 /* The library's own port (docs/status-port.md). */
 #define STATUS_PORT "org.vmlet.status"
 
+static int apply_bw(void *item, char *value)
+{
+	struct console_option *console = item;
+
+	return settings_take_bandwidth(value, &console->bandwidth_bytes, &console->bandwidth_burst_bytes);
+}
+
 static const struct setting settings[] = {
+	{"bw", SETTING_REQUIRED, "bw=SIZE[:BURST]", "SIZE bytes a second each way, BURST at once",
+	 "a size such as 64K, or two with ':' between", apply_bw, false},
 	SETTING_PACKED,
 	{NULL, SETTING_NONE, NULL, NULL, NULL, NULL, false},
 };
@@ -75,6 +84,8 @@ static int check(const struct settings_parser *parser, const void *items, size_t
 	const struct console_option *consoles = items, *console = &consoles[index];
 	size_t before = 0;
 
+	if (console->is_status && console->bandwidth_bytes)
+		return settings_fail(parser, "the status port has no bw");
 	for (size_t i = 0; i < index; i++) {
 		if (have_one_name(console, &consoles[i]))
 			return settings_fail(parser, "there is a port '%s' already", console->name);

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "cli/settings.h"
 
@@ -17,6 +18,7 @@ struct console_option {
 	const char *name;            /* of a port; NULL: a console */
 	enum vmlet_serial_kind kind; /* VMLET_SERIAL_FD: standard input and output */
 	const char *path;
+	uint64_t bandwidth_bytes, bandwidth_burst_bytes; /* 0: no limit, the default */
 };
 
 /* settings_parse makes struct console_option of it. */

@@ -134,6 +134,8 @@ static void fill_console(struct device_config *devices, const struct console_opt
 	console->name = option->name;
 	console->backend.kind = option->kind;
 	console->backend.path = option->path;
+	console->bandwidth_bytes = option->bandwidth_bytes;
+	console->bandwidth_burst_bytes = option->bandwidth_burst_bytes;
 	if (option->kind == VMLET_SERIAL_FD)
 		devices->stdio_console = (int)config->console_count;
 	devices->console_pointers[config->console_count++] = console;

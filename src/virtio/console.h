@@ -18,6 +18,7 @@
 #include "guest_event.h"
 #include "log.h"
 #include "loop.h"
+#include "rate_limit.h"
 #include "virtio/virtio.h"
 
 enum {
@@ -28,9 +29,10 @@ enum {
 #define VIRTIO_CONSOLE_STATUS_PORT "org.vmlet.status"
 
 struct virtio_console_port {
-	const char *name;       /* NULL: a console; consoles come before named ports. Copied */
-	struct chr *chr;        /* borrowed, outlives the device */
-	uint16_t rows, columns; /* a console's; 0: not known */
+	const char *name;               /* NULL: a console; consoles come before named ports. Copied */
+	struct chr *chr;                /* borrowed, outlives the device */
+	uint16_t rows, columns;         /* a console's; 0: not known */
+	struct rate_limit_config limit; /* each way; only its bytes count */
 };
 
 struct virtio_console_init {

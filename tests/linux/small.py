@@ -130,7 +130,7 @@ def everything(place, kernel, transport, packed=""):
     with Job(place) as job:
         options = ["-d", f"$IMAGE,overlay{packed}", "--net", f"tap=tap0{packed}", "--net", f"tap=tap1{packed}",
                    f"--rng=on{packed}", "--balloon", f"64M{packed}", "--vsock", f"/run/v{packed}",
-                   "--console", f"port=org.example.text:file=text{packed}", "--transport", transport]
+                   "--console", f"port=org.example.text:file=text{packed},bw=64K", "--transport", transport]
         command = guest_command(job, kernel, modules, ["chroot:everything", "errors", "poweroff"], options)
         status, output = run_on_host(job, f"{EVERYTHING}{command}\nstatus=$?\nsed 's/^/text: /' text\nexit $status",
                                      3 * BOOT_SECONDS)

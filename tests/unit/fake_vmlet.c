@@ -120,9 +120,10 @@ static void describe_consoles(const struct vmlet_config *config, char *text, siz
 	for (size_t i = 0; i < config->console_count && used < size; i++) {
 		const struct vmlet_console *c = config->consoles[i];
 
-		used += (size_t)snprintf(text + used, size - used, "%s %d %s in%d out%d\r\n", c->name ? c->name : "-",
-					 c->backend.kind, c->backend.path ? c->backend.path : "-", c->backend.in_fd,
-					 c->backend.out_fd);
+		used += (size_t)snprintf(
+			text + used, size - used, "%s %d %s in%d out%d bw%llu:%llu\r\n", c->name ? c->name : "-",
+			c->backend.kind, c->backend.path ? c->backend.path : "-", c->backend.in_fd, c->backend.out_fd,
+			(unsigned long long)c->bandwidth_bytes, (unsigned long long)c->bandwidth_burst_bytes);
 	}
 }
 

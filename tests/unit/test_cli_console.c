@@ -54,6 +54,11 @@ static void test_sources(void **state)
 
 	assert_true(packed->is_status && packed->base.packed);
 	settings_free(&console_kind, packed, 1);
+	struct console_option *slow = settings_take(&console_kind, "port=n:null,bw=2M:64K");
+
+	assert_int_equal(slow->bandwidth_bytes, 2 << 20);
+	assert_int_equal(slow->bandwidth_burst_bytes, 64 << 10);
+	settings_free(&console_kind, slow, 1);
 }
 
 static void test_refused(void **state)
@@ -74,6 +79,8 @@ static void test_refused(void **state)
 	REFUSED("port=a:unix=", "a port cannot be at 'unix='");
 	REFUSED("pty,id=x", "unknown setting 'id'; 'vmlet help console'");
 	REFUSED("file=a,b", "unknown setting 'b'");
+	REFUSED("pty,bw=0", "bw cannot be '0'");
+	REFUSED("status,bw=1", "the status port has no bw");
 	REFUSED("pty,", "comma without a setting", "',,'");
 }
 

@@ -429,21 +429,21 @@ static void test_consoles(void **state)
 {
 	pid_t pid =
 		JOB("consoles", "--console=pty", "--console", "port=a.b:unix=/x,,y", "--console=status",
-		    "--console=stdio", "--console=port=p:pty", "--console=null", "--console=file=/f,packed",
+		    "--console=stdio", "--console=port=p:pty", "--console=null", "--console=file=/f,packed,bw=9:8",
 		    "--balloon=64M,deflate-on-oom,reporting", "--vsock=/v,cid=7,packed,bw=5:6,pps=7:8", "--rng=bw=1M");
 
 	(void)state;
 	assert_int_equal(job_wait(pid, 0), 0);
 	job_expect("vmlet: console hvc0 is /dev/pts/fake0\r\nvmlet: port p is /dev/pts/fake3\r\n");
 	job_expect("serial 0 status1 balloon1:67108864:1:1 vsock /v:7:5:6:7:8 rng1:1048576 packed1010\r\n"
-		   "- 3 - in-1 out-1\r\n"
-		   "a.b 4 /x,y in-1 out-1\r\n"
-		   "- 1 - in0 out1\r\n"
-		   "p 3 - in-1 out-1\r\n"
-		   "- 0 - in-1 out-1\r\n"
-		   "- 2 /f in-1 out-1\r\n");
+		   "- 3 - in-1 out-1 bw0:0\r\n"
+		   "a.b 4 /x,y in-1 out-1 bw0:0\r\n"
+		   "- 1 - in0 out1 bw0:0\r\n"
+		   "p 3 - in-1 out-1 bw0:0\r\n"
+		   "- 0 - in-1 out-1 bw0:0\r\n"
+		   "- 2 /f in-1 out-1 bw9:8\r\n");
 	assert_int_equal(job_wait(JOB("consoles", "--rng=packed", "--balloon=0,packed", "--console=null"), 0), 0);
-	job_expect("serial 1 status0 balloon1:0:0:0 vsock -:0:0:0:0:0 rng1:0 packed0101\r\n- 0 - in-1 out-1\r\n");
+	job_expect("serial 1 status0 balloon1:0:0:0 vsock -:0:0:0:0:0 rng1:0 packed0101\r\n- 0 - in-1 out-1 bw0:0\r\n");
 }
 
 /* A console that is the terminal: raw, with the keys, and of its size. */

@@ -191,6 +191,21 @@ static void every_refusal_of_a_console(void **state)
 	}
 }
 
+static void a_console_with_a_burst_and_no_rate(void **state)
+{
+	(void)state;
+	struct vmlet_console console;
+	vmlet_console_init(&console);
+	console.bandwidth_burst_bytes = 1;
+	const struct vmlet_console *consoles[] = {&console};
+	struct vmlet_config from = make_config();
+	from.consoles = consoles;
+	from.console_count = 1;
+	refuse(&from, "console: a burst, and no rate that it belongs to");
+	console.bandwidth_bytes = 1;
+	accept(&from);
+}
+
 static void consoles_are_copied(void **state)
 {
 	(void)state;
@@ -311,6 +326,7 @@ int main(void)
 		cmocka_unit_test(every_refusal_of_a_net),
 		cmocka_unit_test(names_of_nets),
 		cmocka_unit_test(every_refusal_of_a_console),
+		cmocka_unit_test(a_console_with_a_burst_and_no_rate),
 		cmocka_unit_test(consoles_are_copied),
 		cmocka_unit_test(how_many_consoles),
 		cmocka_unit_test(balloon_and_vsock),

@@ -485,6 +485,74 @@ static void input_outlives_a_reset(void **state)
 	cr_expect_input(c, CR_NAMED, "kept");
 }
 
+/* --- rates -------------------------------------------------------------------------------------------------------- */
+
+static void limit(struct cr *c, uint64_t bytes_per_s, uint64_t burst)
+{
+	for (unsigned i = 0; i < c->port_count; i++)
+		c->ports[i].limit = (struct rate_limit_config){.bytes_per_s = bytes_per_s, .bytes_burst = burst};
+	cr_renew_device(c);
+	cr_start_all(c);
+}
+
+/* The first is more than there may be at once, and passes; the second pays for it. Nobody takes that for a slow reader.
+ */
+static void output_at_a_rate(void **state)
+{
+	struct cr *c = *state;
+	uint8_t block[4000];
+	limit(c, 2000, 100);
+	memset(block, 'x', sizeof(block));
+	uint64_t before = chr_output_bytes(c->chr[CR_CONSOLE]), start_ns = loop_now_ns();
+	cr_send_bytes(c, cr_out(CR_CONSOLE), block, 3000);
+	cr_send_bytes(c, cr_out(CR_CONSOLE), block, 10);
+	cr_send(c, CR_NAMED, "another has a rate of its own");
+	cr_expect_output(c, CR_NAMED, "another has a rate of its own");
+	while (chr_output_bytes(c->chr[CR_CONSOLE]) < before + 3010)
+		cr_pump(c);
+	assert_true(loop_now_ns() - start_ns > 1400 * CR_MS);
+	assert_int_equal(c->log_lines, 0);
+}
+
+static void at_the_end_no_rate_holds_output_back(void **state)
+{
+	struct cr *c = *state;
+	limit(c, 1, 1);
+	cr_send(c, CR_CONSOLE, "long ");
+	cr_send_bytes(c, cr_out(CR_CONSOLE), "last words", 10);
+	cr_send(c, CR_STATUS, "3\n");
+	assert_int_equal(c->value, 3);
+	cr_expect_output(c, CR_CONSOLE, "long last words");
+}
+
+static void input_at_a_rate(void **state)
+{
+	struct cr *c = *state;
+	char text[251];
+	limit(c, 2000, 50);
+	for (unsigned i = 0; i < sizeof(text) - 1; i++)
+		text[i] = (char)('a' + i % 23);
+	text[sizeof(text) - 1] = '\0';
+	uint64_t start_ns = loop_now_ns();
+	cr_give(c, cr_in(CR_NAMED), 6, 50);
+	cr_type(c, CR_NAMED, text);
+	cr_expect_input(c, CR_NAMED, text);
+	assert_true(loop_now_ns() - start_ns > 95 * CR_MS);
+}
+
+static void an_emergency_at_a_rate(void **state)
+{
+	struct cr *c = *state;
+	uint32_t value = 'x';
+	limit(c, 1, 2);
+	uint64_t before = chr_output_bytes(c->chr[CR_CONSOLE]);
+	virtio_lock(c->dev);
+	for (unsigned i = 0; i < 1000; i++)
+		virtio_write_config(c->dev, 8, &value, sizeof(value));
+	virtio_unlock(c->dev);
+	assert_in_range(chr_output_bytes(c->chr[CR_CONSOLE]) - before, 2, 900);
+}
+
 /* --- a driver that knows one port --------------------------------------------------------------------------------- */
 
 static void a_driver_without_multiport_has_a_console(void **state)
@@ -803,6 +871,10 @@ int main(void)
 		RING_TEST(input_waits_for_buffers),
 		RING_TEST(a_long_input),
 		RING_TEST(input_outlives_a_reset),
+		TEST(output_at_a_rate),
+		TEST(at_the_end_no_rate_holds_output_back),
+		RING_TEST(input_at_a_rate),
+		TEST(an_emergency_at_a_rate),
 		TEST(a_driver_without_multiport_has_a_console),
 		TEST(without_a_console_it_prints_for_nobody),
 		TEST(what_the_status_lines_mean),
