@@ -168,7 +168,7 @@ static void tell_failure(struct passt *passt, const char *what, const char *word
 	struct netif_stream *stream = &passt->stream;
 	if (!passt->failure_told)
 		log_guest(stream->log, &stream->limit, "net 'passt': %s%s%s; it is started again", what,
-			  words[0] ? ": " : "", words);
+			  words[0] ? " (what it said last: " : "", words, words[0] ? ")" : "");
 	passt->failure_told = true;
 }
 
