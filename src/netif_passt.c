@@ -163,13 +163,20 @@ static int start_now(struct passt *passt, struct err *err)
 
 /* --- on the loop -------------------------------------------------------------------------------------------------- */
 
-static void tell_failure(struct passt *passt, const char *what, const char *words)
+static void tell_failure(struct passt *passt, const char *what)
 {
 	struct netif_stream *stream = &passt->stream;
 	if (!passt->failure_told)
-		log_guest(stream->log, &stream->limit, "net 'passt': %s%s%s; it is started again", what,
-			  words[0] ? " (what it said last: " : "", words, words[0] ? ")" : "");
+		log_guest(stream->log, &stream->limit, "net 'passt': %s; it is started again", what);
 	passt->failure_told = true;
+}
+
+/* What it said last may be why, and may be about something long past. */
+static void tell_end(struct passt *passt)
+{
+	char what[sizeof(passt->last_words) + 64];
+	(void)snprintf(what, sizeof(what), "passt has ended, and said last: %s", passt->last_words);
+	tell_failure(passt, passt->last_words[0] ? what : "passt has ended");
 }
 
 static void rest(struct passt *passt)
@@ -185,7 +192,7 @@ static void settle(struct passt *passt)
 		return;
 	child_close(&passt->child);
 	fd_close(&passt->fd);
-	tell_failure(passt, "passt has ended", passt->last_words);
+	tell_end(passt);
 	rest(passt);
 }
 
@@ -241,7 +248,7 @@ static void start_again(struct passt *passt)
 	struct err err = {0};
 	struct loop *loop = passt->stream.netif.loop;
 	if (spawn(passt, &err) < 0) {
-		tell_failure(passt, err.text, "");
+		tell_failure(passt, err.text);
 		rest(passt);
 		return;
 	}
