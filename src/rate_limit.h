@@ -3,7 +3,8 @@
  *
  * A bucket fills at its rate and holds at most its burst. An operation that is larger than the burst passes when the
  * bucket is full, and leaves it in debt: large requests are slowed down, never stuck. What needs nothing from a bucket
- * (a flush moves no bytes) does not wait for it. Not locked: a limit belongs to one thread. [loop]
+ * (a flush moves no bytes) does not wait for it. Not locked: a limit belongs to one thread, or its owner's
+ * lock guards it.
  */
 #pragma once
 

@@ -258,6 +258,17 @@ static void one_that_was_killed_is_started_again(void **state)
 	assert_int_equal(rig.netif->counters.sent, 4);
 }
 
+static void what_it_said_last_is_told(void **state)
+{
+	(void)state;
+	assert_int_equal(open_script("echo 'No IPv6 here'; exec cat <&3 >/dev/null", NULL), 0);
+	rig_wait_until(strstr(rig.all_lines, "No IPv6 here") != NULL);
+	assert_int_equal(kill(helper_pid(), SIGKILL), 0);
+	rig_wait_until(rig.warnings == 1);
+	assert_non_null(strstr(rig.all_lines, "net 'passt': passt has ended, and said last: No IPv6 here; it is "
+					      "started again\n"));
+}
+
 /* Up once, and never again: told once, tried again, calmly. */
 static void one_that_keeps_failing_is_told_of_once(void **state)
 {
@@ -568,6 +579,7 @@ int main(void)
 		CASE(one_that_reads_is_up),
 		CASE(one_that_never_reads_stops_nobody),
 		CASE(one_that_was_killed_is_started_again),
+		CASE(what_it_said_last_is_told),
 		CASE(one_that_keeps_failing_is_told_of_once),
 		CASE(a_hostile_one_is_replaced),
 		CASE(it_can_be_freed_while_it_starts_again),
